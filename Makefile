@@ -1,0 +1,47 @@
+# The front door. `make demo` and `make test` set up all they need in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST := $(BIN)/python -m pytest
+MINUTES ?= 30
+SEED ?= 1
+
+.PHONY: demo up test prove check format clean
+
+demo: $(VENV)/.run
+	$(BIN)/python examples/demo.py
+
+up: $(VENV)/.run
+	@test -n "$(DIR)" || { echo "say which folder: make up DIR=./output"; exit 2; }
+	$(BIN)/lastgood up $(DIR)
+
+test: $(VENV)/.dev
+	$(PYTEST) -n 3 --dist worksteal -m "not prove"
+
+# Too long for the suite: seeded, time-boxed, printing its counts.
+prove: $(VENV)/.dev
+	LASTGOOD_PROVE_MINUTES=$(MINUTES) LASTGOOD_PROVE_SEED=$(SEED) $(PYTEST) -m prove -s --timeout 0
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --cache-dir .import_linter_cache
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[all,torch]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[dev]'
+	touch $(VENV)/.run $@
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
