@@ -1,0 +1,33 @@
+"""lastgood: which is the last good checkpoint? Names are loaded when first used, so that importing it costs nothing.
+
+The judge is `lastgood.verify.verify`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from lastgood.errors import LastgoodError as LastgoodError
+    from lastgood.findings import Code as Code
+    from lastgood.findings import Finding as Finding
+    from lastgood.findings import Verdict as Verdict
+    from lastgood.records import Report as Report
+
+__version__ = "0.1.0"
+__all__ = ["Code", "Finding", "LastgoodError", "Report", "Verdict"]
+
+_HOMES: Final = {
+    "Code": "findings",
+    "Finding": "findings",
+    "LastgoodError": "errors",
+    "Report": "records",
+    "Verdict": "findings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"lastgood.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'lastgood' has no attribute {name!r}")

@@ -1,0 +1,42 @@
+"""Whether the save is whole: what its layout requires, and what a resume needs besides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from lastgood.findings import Code, Finding
+from lastgood.records import Component, Presence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lastgood.records import Facts
+
+_LACKING: Final = {
+    (Component.OPTIMIZER, Presence.MISSING): Code.OPTIMIZER_MISSING,
+    (Component.SCHEDULER, Presence.MISSING): Code.SCHEDULER_MISSING,
+    (Component.RNG, Presence.MISSING): Code.RNG_MISSING,
+    (Component.OPTIMIZER, Presence.EMPTY): Code.OPTIMIZER_EMPTY,
+    (Component.SCHEDULER, Presence.EMPTY): Code.SCHEDULER_EMPTY,
+    (Component.RNG, Presence.EMPTY): Code.RNG_EMPTY,
+}
+
+
+def check_required_files_are_there(facts: Facts) -> Iterator[Finding]:
+    """What a finished save of this layout always has."""
+    if _was_listed(facts):
+        yield from facts.lacking
+
+
+def check_training_state_is_there(facts: Facts) -> Iterator[Finding]:
+    """Optimizer, scheduler and random states: without them the loss jumps."""
+    if not _was_listed(facts):
+        return
+    for component, presence in facts.components.items():
+        if code := _LACKING.get((component, presence)):
+            yield Finding(code, None, f"the {component.value} state is {presence.value}")
+
+
+def _was_listed(facts: Facts) -> bool:
+    """Of a folder that nobody let us look into, nothing can be said to be missing."""
+    return bool(facts.inventory.entries or not facts.inventory.unreadable)

@@ -1,0 +1,202 @@
+"""Every command. Exit codes: 0 good, 1 judged and found wanting, 2 could not be done."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from lastgood import __version__, rendering
+from lastgood.errors import LastgoodError, NoCheckpointsYet, NoneAcceptable, SettingsError
+from lastgood.findings import Severity, Verdict
+from lastgood.records import Component, Level, report_as_json
+from lastgood.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from lastgood.client import Service
+    from lastgood.records import Report
+
+GOOD, WANTING, NOT_DONE = 0, 1, 2
+_FOLLOW_EVERY: Final = 1.0
+
+
+def main() -> None:
+    """The program's entry: errors of ours become one line and exit code 2."""
+    try:
+        code = commands(standalone_mode=False)
+    except LastgoodError as error:
+        _complain(str(error))
+        code = WANTING if isinstance(error, NoneAcceptable | NoCheckpointsYet) else NOT_DONE
+    except click.ClickException as error:
+        error.show()
+        code = NOT_DONE
+    except (click.Abort, KeyboardInterrupt):
+        code = NOT_DONE
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = GOOD
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def commands() -> None:
+    """Watches the folder a training job saves into, and answers: which is the last good checkpoint?"""
+
+
+@commands.command()
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...")
+@click.option("--host", help="Address on which the service listens (default 127.0.0.1).")
+@click.option("--port", type=int, help="Port on which the service listens (default 8484; 0 takes a free one).")
+def up(folders: tuple[str, ...], host: str | None, port: int | None) -> int:
+    """Watch DIR... and serve the answer, until Ctrl-C."""
+    from lastgood.supervisor import run_both
+
+    flags = {"roots": tuple(os.path.abspath(folder) for folder in folders), "host": host, "port": port}
+    return run_both(_settings(**flags))
+
+
+@commands.command()
+def worker() -> None:
+    """Run the watching process alone."""
+    os.execv(sys.executable, [sys.executable, "-m", "lastgood_worker"])
+
+
+@commands.command()
+def service() -> None:
+    """Run the answering process alone."""
+    os.execv(sys.executable, [sys.executable, "-m", "lastgood_service"])
+
+
+@commands.command()
+@click.argument("where", required=False, metavar="[DIR|URL]")
+@click.option("--run", help="Which run, where there are several.")
+@click.option("--accept", type=click.Choice(["complete", "partial"]), help="The least verdict to take.")
+@click.option("--require", default="", help="Components that must be there, such as optimizer,rng.")
+@click.option("--world-size", type=click.IntRange(1), help="Only what was saved by this many processes.")
+@click.option("--max-step", type=click.IntRange(0), help="Nothing later than this step.")
+@click.option("--strict", is_flag=True, help="Refuse warnings as well.")
+@click.option("--wait", type=click.FloatRange(0, 600), default=0.0, help="Seconds to wait for a newer one in work.")
+@click.option("--or-none", is_flag=True, help="Print nothing, and succeed, where nothing has been saved yet.")
+@click.option("--json", "as_json", is_flag=True, help="The whole answer, as JSON.")
+def latest(where: str | None, *, run: str | None, wait: float, or_none: bool, as_json: bool, **wishes: Any) -> int:
+    """Print the path of the last good checkpoint.
+
+    In a script: CKPT=$(lastgood latest ./output --or-none) || exit 1
+    """
+    from lastgood import client
+
+    settings = _settings()
+    wanted = _wishes(settings, **wishes)
+    try:
+        if where and not where.startswith(("http://", "https://")):
+            found = client.latest_in(where, _service(settings), wanted, run=run, wait=wait)
+        else:
+            found = client.latest_from_service(_service(settings, where), run, wanted, wait)
+    except NoCheckpointsYet:
+        if or_none:
+            return GOOD
+        raise
+    click.echo(json.dumps(found) if as_json else client.rebased(found, settings.root))
+    for warning in found["warnings"]:
+        _complain(f"warning: {warning['message']}")
+    return GOOD
+
+
+@commands.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("-v", "--verbose", is_flag=True, help="Every file and every remark.")
+@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@click.option("--level", type=click.Choice(["quick", "full"]), default="full", help="How deep to look.")
+@click.option("--accept", type=click.Choice(["complete", "partial"]), default="complete", help="What counts as good.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line and path.")
+def verify(paths: tuple[str, ...], *, verbose: bool, strict: bool, level: str, accept: str, as_json: bool) -> int:
+    """Judge the checkpoints at PATH..., here and now. No service is needed."""
+    from lastgood.verify import verify as judge
+
+    worst = GOOD
+    for path in paths:
+        try:
+            report = judge(path, Level(level))
+        except LastgoodError as error:
+            _complain(str(error))
+            worst = NOT_DONE
+            continue
+        click.echo(json.dumps(report_as_json(report)) if as_json else rendering.report(report, verbose=verbose))
+        worst = max(worst, _exit_code(report, accept=accept, strict=strict))
+    return worst
+
+
+@commands.command()
+@click.option("--json", "as_json", is_flag=True, help="The whole object, as JSON.")
+def status(*, as_json: bool) -> int:
+    """What is watched, what is handed out, what is in work."""
+    found = _service(_settings()).get("/status")
+    click.echo(json.dumps(found) if as_json else rendering.status(found))
+    return GOOD if found["ready"] else WANTING
+
+
+@commands.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on printing what happens.")
+@click.option("--since", type=click.IntRange(0), default=0, help="Only events after this id.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def events(*, follow: bool, since: int, as_json: bool) -> int:
+    """What happened, oldest first."""
+    service = _service(_settings())
+    while True:
+        found = service.get("/events", {"since": since, "limit": 500})
+        for event in found["items"]:
+            click.echo(json.dumps(event) if as_json else rendering.event(event))
+            since = event["id"]
+        if found["items"]:
+            continue
+        if not follow:
+            return GOOD
+        time.sleep(_FOLLOW_EVERY)
+
+
+def _settings(**flags: Any) -> Settings:
+    given = {name: value for name, value in flags.items() if value is not None}
+    return read_settings(os.environ, _settings_file(), given)
+
+
+def _settings_file() -> str:
+    try:
+        with open("lastgood.toml", encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _service(settings: Settings, url: str | None = None) -> Service:
+    from lastgood.client import Service, token_from
+
+    return Service((url or settings.service_url).rstrip("/"), token_from(settings.token_path))
+
+
+def _wishes(settings: Settings, *, require: str, accept: str | None, **others: Any) -> Any:
+    from lastgood.resume import Wishes
+
+    try:
+        components = frozenset(Component(name.strip()) for name in require.split(",") if name.strip())
+    except ValueError as error:
+        known = ", ".join(component.value for component in Component)
+        raise SettingsError(f"--require: {error}; the components are {known}") from None
+    return Wishes(accept=Verdict(accept or settings.accept), require=components, **others)
+
+
+def _exit_code(report: Report, *, accept: str, strict: bool) -> int:
+    good = report.verdict in (Verdict.COMPLETE, Verdict(accept))
+    if strict and any(finding.severity is Severity.WARNING for finding in report.findings):
+        good = False
+    if report.verdict is Verdict.UNREADABLE:
+        return NOT_DONE
+    return GOOD if good else WANTING
+
+
+def _complain(message: str) -> None:
+    click.echo(f"lastgood: {message}", err=True)

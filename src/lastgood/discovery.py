@@ -1,0 +1,86 @@
+"""Where checkpoints lie below a folder: one walk of names, four levels deep. Nothing is opened."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from lastgood import naming
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DEPTH: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A folder whose name makes it a checkpoint. Paths are relative to the root."""
+
+    run: str
+    relative_path: str
+    name: str
+    number: int
+    inode: int
+    mtime_ns: int  #: of the folder itself: moves when a file in it appears, goes away or is renamed
+    copy: bool
+
+
+@dataclass(slots=True)
+class Discovery:
+    """What one walk below a root found."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    temporary: set[int] = field(default_factory=set)  #: inodes of folders under unfinished names
+    unlisted: list[str] = field(default_factory=list)  #: folders that could not be listed: nothing is known of them
+
+
+def discover(root: str) -> Discovery:
+    """Every checkpoint folder below `root`, four levels deep, never inside a checkpoint."""
+    found = Discovery()
+    _visit(root, naming.ROOT_FOLDER, 0, found)
+    return found
+
+
+def _visit(root: str, folder: str, depth: int, found: Discovery) -> None:
+    try:
+        children = list(_folders(os.path.join(root, folder)))
+    except FileNotFoundError:
+        if depth == 0:
+            found.unlisted.append(folder)
+        return
+    except OSError:
+        found.unlisted.append(folder)
+        return
+    for child in children:
+        relative = child.name if folder == naming.ROOT_FOLDER else f"{folder}/{child.name}"
+        if naming.is_temporary(child.name):
+            found.temporary.add(child.inode())
+        elif (number := naming.step_in_name(child.name)) is not None:
+            _add_candidate(found, child, folder, relative, number)
+        elif depth < _DEPTH and not child.name.startswith(".") and not child.is_symlink():
+            _visit(root, relative, depth + 1, found)
+
+
+def _folders(path: str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(path) as entries:
+        for entry in entries:
+            try:
+                if entry.is_dir():
+                    yield entry
+            except OSError:
+                continue
+
+
+def _add_candidate(found: Discovery, child: os.DirEntry[str], run: str, relative: str, number: int) -> None:
+    try:
+        status = child.stat()
+    except FileNotFoundError:
+        return
+    except OSError:
+        found.unlisted.append(relative)
+        return
+    found.candidates.append(
+        Candidate(run, relative, child.name, number, status.st_ino, status.st_mtime_ns, child.is_symlink())
+    )

@@ -1,0 +1,173 @@
+"""What can be noticed in a checkpoint, and what it means for the verdict. Closed lists: public in API and docs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class Verdict(StrEnum):
+    """What verification concludes."""
+
+    COMPLETE = "complete"  #: all bytes sound, every applicable component there
+    PARTIAL = "partial"  #: sound, but some applicable training state is missing or empty
+    INCOMPLETE = "incomplete"  #: something required is missing or short: the save never finished
+    CORRUPT = "corrupt"  #: bytes are wrong, or files contradict each other
+    UNHEALTHY = "unhealthy"  #: bytes are right, numbers are not
+    UNREADABLE = "unreadable"  #: we could not look
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Code(StrEnum):
+    """The stable name of each thing that can be noticed."""
+
+    FOLDER_UNREADABLE = "folder-unreadable"
+    FILE_UNREADABLE = "file-unreadable"
+    FILE_EMPTY = "file-empty"
+    FILE_NOT_REGULAR = "file-not-regular"
+    LINK_LEAVES_CHECKPOINT = "link-leaves-checkpoint"
+    READS_DIFFER = "reads-differ"
+    STILL_BEING_WRITTEN = "still-being-written"
+    SAVE_UNFINISHED = "save-unfinished"
+    LEFTOVER_TEMPORARY = "leftover-temporary"
+    CHECKER_DIED = "checker-died"
+    WEIGHTS_MISSING = "weights-missing"
+    SHARD_MISSING = "shard-missing"
+    CONFIG_MISSING = "config-missing"
+    TRAINING_STATE_MISSING = "training-state-missing"
+    OPTIMIZER_MISSING = "optimizer-missing"
+    SCHEDULER_MISSING = "scheduler-missing"
+    RNG_MISSING = "rng-missing"
+    OPTIMIZER_EMPTY = "optimizer-empty"
+    SCHEDULER_EMPTY = "scheduler-empty"
+    RNG_EMPTY = "rng-empty"
+    RANKS_MISSING = "ranks-missing"
+    SAFETENSORS_SHORT = "safetensors-short"
+    SAFETENSORS_HEADER = "safetensors-header"
+    SAFETENSORS_LAYOUT = "safetensors-layout"
+    ZIP_SHORT = "zip-short"
+    ZIP_DIRECTORY = "zip-directory"
+    ZIP_RECORD_CRC = "zip-record-crc"
+    ZIP_NO_CRC = "zip-no-crc"
+    TORCH_FORMAT = "torch-format"
+    PICKLE_DAMAGED = "pickle-damaged"
+    STORAGE_MISMATCH = "storage-mismatch"
+    JSON_SHORT = "json-short"
+    JSON_INVALID = "json-invalid"
+    STEP_DISAGREES = "step-disagrees"
+    STEP_OFFSET = "step-offset"
+
+
+class Meaning(NamedTuple):
+    """How grave a code is, the verdict that it forces (None: none), and what a person can do."""
+
+    severity: Severity
+    verdict: Verdict | None
+    hint: str
+
+
+_E, _W, _I = Severity.ERROR, Severity.WARNING, Severity.INFO
+_RESUME_OLDER = "resume from an older checkpoint; `lastgood latest` names it"
+_SAVE_NEVER_FINISHED = "the save never finished; resume from an older checkpoint"
+_PERMISSION = "run lastgood as the user who trains, or give that user's group read permission"
+
+MEANINGS: Final[Mapping[Code, Meaning]] = {
+    Code.FOLDER_UNREADABLE: Meaning(_E, Verdict.UNREADABLE, _PERMISSION),
+    Code.FILE_UNREADABLE: Meaning(_E, Verdict.UNREADABLE, _PERMISSION),
+    Code.FILE_EMPTY: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
+    Code.FILE_NOT_REGULAR: Meaning(_E, Verdict.CORRUPT, "put a regular file in its place"),
+    Code.LINK_LEAVES_CHECKPOINT: Meaning(_W, None, "copy the file in, so that the checkpoint stands alone"),
+    Code.READS_DIFFER: Meaning(
+        _E, Verdict.UNREADABLE, "two readings gave different bytes: check the disk, its cable and the memory"
+    ),
+    Code.STILL_BEING_WRITTEN: Meaning(_E, Verdict.INCOMPLETE, "wait until the save is finished, and ask again"),
+    Code.SAVE_UNFINISHED: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
+    Code.LEFTOVER_TEMPORARY: Meaning(_I, None, "remove it when you like: an earlier save was killed and left it"),
+    Code.CHECKER_DIED: Meaning(
+        _E, Verdict.UNREADABLE, "read the worker's log; `lastgood verify PATH` shows how far it comes"
+    ),
+    Code.WEIGHTS_MISSING: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
+    Code.SHARD_MISSING: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
+    Code.CONFIG_MISSING: Meaning(_E, Verdict.INCOMPLETE, "copy config.json from another checkpoint of the same run"),
+    Code.TRAINING_STATE_MISSING: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
+    Code.OPTIMIZER_MISSING: Meaning(
+        _E,
+        Verdict.PARTIAL,
+        "the loss will jump: momentum starts anew; `accept=partial` takes it all the same",
+    ),
+    Code.SCHEDULER_MISSING: Meaning(
+        _E, Verdict.PARTIAL, "the learning rate starts anew; `accept=partial` takes it all the same"
+    ),
+    Code.RNG_MISSING: Meaning(
+        _E, Verdict.PARTIAL, "dropout and shuffling will differ; `accept=partial` takes it all the same"
+    ),
+    Code.OPTIMIZER_EMPTY: Meaning(
+        _E,
+        Verdict.PARTIAL,
+        "the loss will jump: momentum starts anew; `accept=partial` takes it all the same",
+    ),
+    Code.SCHEDULER_EMPTY: Meaning(
+        _E, Verdict.PARTIAL, "the learning rate starts anew; `accept=partial` takes it all the same"
+    ),
+    Code.RNG_EMPTY: Meaning(
+        _E, Verdict.PARTIAL, "dropout and shuffling will differ; `accept=partial` takes it all the same"
+    ),
+    Code.RANKS_MISSING: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
+    Code.SAFETENSORS_SHORT: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
+    Code.SAFETENSORS_HEADER: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.SAFETENSORS_LAYOUT: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.ZIP_SHORT: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
+    Code.ZIP_DIRECTORY: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.ZIP_RECORD_CRC: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.ZIP_NO_CRC: Meaning(_I, None, "turn torch.serialization.set_crc32_options(True) on again"),
+    Code.TORCH_FORMAT: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.PICKLE_DAMAGED: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.STORAGE_MISMATCH: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.JSON_SHORT: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
+    Code.JSON_INVALID: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.STEP_DISAGREES: Meaning(_W, None, "look whether files of two saves were mixed, or the folder was renamed"),
+    Code.STEP_OFFSET: Meaning(_I, None, "nothing: a small, steady difference is usual"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing noticed. `file` is relative to the checkpoint; None where it concerns the whole."""
+
+    code: Code
+    file: str | None
+    message: str
+    hint: str = ""
+
+    @property
+    def severity(self) -> Severity:
+        return MEANINGS[self.code].severity
+
+    @property
+    def advice(self) -> str:
+        return self.hint or MEANINGS[self.code].hint
+
+
+# Proven damage outranks all; what could not be read comes before what is missing, since it may hide it.
+_GRAVEST_FIRST: Final = (
+    Verdict.CORRUPT,
+    Verdict.UNREADABLE,
+    Verdict.INCOMPLETE,
+    Verdict.UNHEALTHY,
+    Verdict.PARTIAL,
+)
+
+
+def conclude(findings: Iterable[Finding]) -> Verdict:
+    """The verdict that the gravest finding forces; complete where none forces any."""
+    forced = {MEANINGS[finding.code].verdict for finding in findings}
+    return next((verdict for verdict in _GRAVEST_FIRST if verdict in forced), Verdict.COMPLETE)

@@ -1,0 +1,51 @@
+"""JSON, as the frameworks write it: NaN and Infinity are allowed, as Python's own writer puts them in."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Final
+
+from lastgood.findings import Code, Finding
+from lastgood.formats.payload import Parsed
+
+if TYPE_CHECKING:
+    from lastgood.formats.payload import PayloadReader
+
+_LARGEST: Final = 256 << 20  # a tokenizer.json of 20 MB is usual; a training log of a long run comes to 100 MB
+_WORDS: Final = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
+_BEGUN: Final = re.compile(r"u[0-9a-fA-F]{0,4} | \. | [eE][+-]?", re.VERBOSE)  # an escape, a fraction, an exponent
+
+
+def parse(payload: PayloadReader, path: str) -> Parsed:
+    """The value that the file holds."""
+    if payload.size > _LARGEST:
+        return _broken(Code.JSON_INVALID, path, f"{payload.size} bytes are more than JSON is read for")
+    try:
+        text = payload.read(0, payload.size).decode("utf-8-sig")
+        return Parsed("json", json.loads(text))
+    except json.JSONDecodeError as error:
+        code = Code.JSON_SHORT if _is_cut(text, error) else Code.JSON_INVALID
+        return _broken(code, path, f"{error.msg} at line {error.lineno}, column {error.colno}")
+    except UnicodeDecodeError as error:
+        code = Code.JSON_SHORT if error.reason == "unexpected end of data" else Code.JSON_INVALID
+        return _broken(code, path, f"not UTF-8 text: {error.reason} at byte {error.start}")
+    except RecursionError:
+        return _broken(Code.JSON_INVALID, path, "nested too deeply to be a framework's file")
+    except ValueError as error:
+        # A number of more digits than Python turns into an integer.
+        return _broken(Code.JSON_INVALID, path, str(error))
+
+
+def _is_cut(text: str, error: json.JSONDecodeError) -> bool:
+    """Whether the text is right as far as it goes: it was cut off there, since the writer never finished."""
+    rest = text[error.pos :].rstrip()
+    return (
+        error.msg.startswith("Unterminated string")
+        or any(word.startswith(rest) for word in _WORDS)
+        or _BEGUN.fullmatch(rest) is not None
+    )
+
+
+def _broken(code: Code, path: str, message: str) -> Parsed:
+    return Parsed("json", None, (Finding(code, path, message),))

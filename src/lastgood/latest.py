@@ -1,0 +1,43 @@
+"""The resume point as of this moment: what the records say, held against the disk."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from lastgood import resume, writers
+from lastgood.errors import CannotTell, NotACheckpoint
+from lastgood.inventory import take_inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lastgood.records import Record
+
+
+def resume_point_now(records: Sequence[Record], wishes: resume.Wishes) -> resume.Answer:
+    """As `resume.resume_point`, and the answer's files are, by stat, those that were verified.
+
+    Each candidate that changed is passed over. The refusals of `resume_point` where none is left.
+    """
+    changed: frozenset[int] = frozenset()
+    while True:
+        answer = resume.resume_point(records, wishes, changed)
+        if is_as_verified(answer.record):
+            return answer
+        changed |= {answer.record.id}
+
+
+def is_as_verified(record: Record) -> bool:
+    """Whether nobody has touched the checkpoint since: same files, sizes, times."""
+    try:
+        inventory = take_inventory(record.path, inodes=inodes_are_stable(record.root))
+    except (NotACheckpoint, CannotTell):
+        return False
+    return inventory.fingerprint == record.fingerprint
+
+
+@functools.lru_cache(maxsize=256)
+def inodes_are_stable(root: str) -> bool:
+    """Whether a file keeps its inode number there as long as it lives; on network filesystems it may not."""
+    return not writers.is_network(writers.filesystem_of(root))

@@ -1,0 +1,149 @@
+"""What every layout answers, and what several of them share."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from lastgood.findings import Code, Finding
+from lastgood.formats.inert_pickle import Opaque
+from lastgood.records import Component, Presence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from lastgood.records import FileFacts, Progress
+
+Homes = dict[Component, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a layout makes of the files: where each component lies, and what they hold."""
+
+    homes: Mapping[Component, tuple[str, ...]]
+    components: Mapping[Component, Presence]
+    progress: Progress
+    findings: tuple[Finding, ...] = ()
+
+
+class Layout(Protocol):
+    """One framework's way of laying out a checkpoint. Names are paths relative to it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def recognises(self, names: frozenset[str]) -> bool:
+        """Whether files of these names are of this layout, even where some are still to come."""
+        ...
+
+    def last_file(self, names: frozenset[str]) -> str | None:
+        """The file that is written last for the whole save; None where there is no such file."""
+        ...
+
+    def missing(self, names: frozenset[str], files: Mapping[str, FileFacts]) -> Iterator[Finding]:
+        """What a finished save of this layout must have and this one lacks."""
+        ...
+
+    def still_expected(self, names: frozenset[str]) -> Iterator[str]:
+        """What usually follows the files that are there: a save without it is not believed to be whole by structure."""
+        ...
+
+    def read(self, names: frozenset[str], files: Mapping[str, FileFacts]) -> Reading:
+        """Components and progress, from the files' facts."""
+        ...
+
+
+_SHARD: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
+SINGLE_WEIGHTS: Final = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+)
+INDEXES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+TOKENIZER_FILES: Final = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model",
+    "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
+)  # fmt: skip
+
+
+def weight_files(names: frozenset[str]) -> tuple[str, ...]:
+    """Every file of these names that holds weights of a Hugging Face model, index included."""
+    shards = (name for name in names if _SHARD.fullmatch(name))
+    return tuple(sorted({*names & {*SINGLE_WEIGHTS, *INDEXES}, *shards}))
+
+
+def missing_weights(names: frozenset[str], files: Mapping[str, FileFacts]) -> Iterator[Finding]:
+    """Weights that are not there at all, and shards that the index or another shard's name promises."""
+    found = weight_files(names)
+    if not found:
+        yield Finding(Code.WEIGHTS_MISSING, None, f"no weights: none of {', '.join(SINGLE_WEIGHTS)}, no index")
+    promised = {shard for index in INDEXES if index in names for shard in _shards_in(files.get(index))}
+    if found and not promised and not set(found) - set(INDEXES) and not _damaged(found, files):
+        yield Finding(Code.WEIGHTS_MISSING, None, f"{found[0]} names no shard, and there are no other weights")
+    for name in found:
+        if match := _SHARD.fullmatch(name):
+            stem, count, ending = match[1], int(match[3]), match[4]
+            promised |= {f"{stem}-{n:05}-of-{count:05}.{ending}" for n in range(1, min(count, 10_000) + 1)}
+            if f"{stem}.{ending}.index.json" not in names:
+                promised.add(f"{stem}.{ending}.index.json")
+    for shard in sorted(promised - names):
+        yield Finding(Code.SHARD_MISSING, shard, "another file of this checkpoint promises it")
+
+
+def missing_config(names: frozenset[str]) -> Iterator[Finding]:
+    if not names & {"config.json", "adapter_config.json"}:
+        yield Finding(Code.CONFIG_MISSING, "config.json", "the model's configuration is not there")
+
+
+def presence_of(files: tuple[str, ...], absent: Presence) -> Presence:
+    return Presence.PRESENT if files else absent
+
+
+def state_presence(value: Any) -> Presence:
+    """Whether a saved state dict holds anything. None and {} are what a failed or mended save leaves."""
+    if value is None:
+        return Presence.MISSING
+    if isinstance(value, Opaque):
+        return Presence.PRESENT if value.holds_something else Presence.EMPTY
+    try:
+        return Presence.PRESENT if len(value) else Presence.EMPTY
+    except TypeError:
+        return Presence.PRESENT
+
+
+def optimizer_presence(value: Any) -> Presence:
+    """As `state_presence`; empty also where its own groups imply a state that is not there."""
+    presence = state_presence(value)
+    if presence is Presence.PRESENT and isinstance(value, dict) and _promises_state(value):
+        return Presence.EMPTY
+    return presence
+
+
+def _promises_state(optimizer: dict[Any, Any]) -> bool:
+    """Adam always has some state, SGD only with momentum. What is not torch's own state dict promises nothing."""
+    if optimizer.get("state", optimizer):
+        return False
+    groups = optimizer.get("param_groups")
+    options = [group for group in groups if isinstance(group, dict)] if isinstance(groups, list) else []
+    return not options or any("betas" in group or group.get("momentum") for group in options)
+
+
+def number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def whole_number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _damaged(names: tuple[str, ...], files: Mapping[str, FileFacts]) -> bool:
+    return any(files[name].problems for name in names if name in files)
+
+
+def _shards_in(index: FileFacts | None) -> set[str]:
+    mapping = index.contents.get("weight_map") if index and isinstance(index.contents, dict) else None
+    return {str(shard) for shard in mapping.values()} if isinstance(mapping, dict) else set()

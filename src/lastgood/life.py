@@ -1,0 +1,52 @@
+"""The life of a checkpoint: an enum, and a table of the moves that exist."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from lastgood.errors import IllegalMove
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class State(StrEnum):
+    LANDING = "landing"  #: still being written
+    SETTLED = "settled"  #: finished, not judged yet
+    VERIFIED = "verified"  #: judged; the verdict says how
+    REMOVING = "removing"  #: on its way to the trash
+    TRASHED = "trashed"  #: in the trash, until its time is over or somebody undoes it
+    GONE = "gone"  #: no longer there, or rewritten by a later generation
+
+
+class Happening(StrEnum):
+    STIRRED = "stirred"  #: somebody wrote
+    SETTLED = "settled"  #: the save is finished
+    JUDGED = "judged"  #: verification concluded
+    RECHECK = "recheck"  #: what was verified has to be read again
+    VANISHED = "vanished"  #: its files are no longer there
+    REWRITTEN = "rewritten"  #: a new generation took its place
+
+
+# Read a row as: in this state, when this happens, go there. What has no row cannot happen.
+MOVES: Final[Mapping[tuple[State, Happening], State]] = {
+    (State.LANDING, Happening.STIRRED): State.LANDING,
+    (State.LANDING, Happening.SETTLED): State.SETTLED,
+    (State.SETTLED, Happening.STIRRED): State.LANDING,
+    (State.SETTLED, Happening.JUDGED): State.VERIFIED,
+    (State.VERIFIED, Happening.RECHECK): State.SETTLED,
+    (State.VERIFIED, Happening.JUDGED): State.VERIFIED,
+    (State.VERIFIED, Happening.REWRITTEN): State.GONE,
+    (State.LANDING, Happening.VANISHED): State.GONE,
+    (State.SETTLED, Happening.VANISHED): State.GONE,
+    (State.VERIFIED, Happening.VANISHED): State.GONE,
+}
+
+
+def move(state: State, happening: Happening) -> State:
+    """The state after it happened. IllegalMove where the table has no row."""
+    try:
+        return MOVES[state, happening]
+    except KeyError:
+        raise IllegalMove(f"a checkpoint that is {state} cannot be {happening}") from None

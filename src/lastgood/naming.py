@@ -1,0 +1,66 @@
+"""What names say: which folders are checkpoints, which are still being written, which files are ours."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+OWN_PREFIX: Final = ".lastgood"
+ROOT_MARKER: Final = ".lastgood-root"
+OWN_FOLDER: Final = ".lastgood"
+ROOT_FOLDER: Final = "."
+
+# Matched whole: `checkpoint-5000.backup` is a copy, not checkpoint 5000.
+_NUMBERED: Final = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"checkpoint-(\d{1,18})",
+        r"checkpoint_(\d{1,18})",
+        r"step-(\d{1,18})",
+        r"step(\d{1,18})",
+        r"global_step(\d{1,18})",
+        r"iter_(\d{1,18})",
+    )
+)
+
+_TEMPORARY: Final = re.compile(
+    r"""\.tmp.*                      # safetensors 0.8
+    |   tmp-checkpoint-.*            # transformers 4.37 to 4.40
+    |   .*\.tmp | .*\.partial | .*-tmp
+    |   \..+\.[A-Za-z0-9]{6}         # rsync: .NAME.XXXXXX
+    |   .*\.orbax-checkpoint-tmp.*
+    |   \.nfs[0-9a-fA-F]+            # NFS keeps a removed, open file under this name
+    """,
+    re.VERBOSE,
+)
+_IN_PROGRESS: Final = re.compile(r"checkpoint-is-incomplete\.txt|.*-unfinished")
+
+
+def step_in_name(name: str) -> int | None:
+    """The number that a checkpoint folder's name carries, or None where it is not a checkpoint's name."""
+    for pattern in _NUMBERED:
+        if match := pattern.fullmatch(name):
+            return int(match[1])
+    return None
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is still being written, by the habits of the known writers."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def marks_progress(name: str) -> bool:
+    """Whether a file of this name says that the save around it is not finished."""
+    return _IN_PROGRESS.fullmatch(name) is not None
+
+
+def is_ours(name: str) -> bool:
+    """Whether lastgood wrote it: left out of every inventory."""
+    return name.startswith(OWN_PREFIX)
+
+
+def run_name(root_name: str, relative: str, *, several_roots: bool) -> str:
+    """How a run is called: its path below the root, with the root's name before it where there are several."""
+    if not several_roots:
+        return relative
+    return root_name if relative == ROOT_FOLDER else f"{root_name}/{relative}"

@@ -1,0 +1,145 @@
+"""Every setting, read once, frozen, handed down. The table in docs/settings.md is made from this class."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lastgood.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENVIRONMENT_PREFIX: Final = "LASTGOOD_"
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Settings(BaseModel):
+    """What a person may choose. Durations are in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    roots: tuple[str, ...] = Field(
+        (), description="Folders to watch. In the environment: separated by `:`, as in PATH."
+    )
+    state_dir: str = Field(
+        "",
+        description="Where the catalog, the token and the lock lie; a local disk. "
+        "Default: `$XDG_STATE_HOME/lastgood`, or `~/.local/state/lastgood`.",
+    )
+    host: str = Field("127.0.0.1", description="Address on which the service listens.")
+    port: int = Field(8484, ge=0, le=65535, description="Port on which the service listens.")
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Names besides localhost by which the service may be called. Separated by `:`."
+    )
+    open_reads: bool = Field(
+        False, description="Answer reads without a token although the service listens beyond loopback."
+    )
+    accept: Literal["complete", "partial"] = Field(
+        "complete", description="The least verdict that is handed out when the caller does not say."
+    )
+    events: bool = Field(True, description="Use file events to look sooner. The timed scan runs in any case.")
+    scan_landing_seconds: float = Field(0.5, gt=0, description="Time between scans while something lands.")
+    scan_idle_seconds: float = Field(5.0, gt=0, description="Time between scans while nothing does.")
+    scan_blind_seconds: float = Field(
+        1.0, gt=0, description="The same where file events do not come, so that a save is seen early."
+    )
+    scan_network_seconds: float = Field(30.0, gt=0, description="The same on a network filesystem.")
+    sweep_seconds: float = Field(
+        60.0, gt=0, description="Time within which every known checkpoint is looked at again, file by file."
+    )
+    quiet_seconds: float = Field(3.0, gt=0, description="How long nothing may change before a save counts as finished.")
+    quiet_network_seconds: float = Field(65.0, gt=0, description="The same on a network filesystem.")
+    quiet_sure_seconds: float = Field(
+        0.5,
+        gt=0,
+        description="The same where the save's last file is there, or the job said that it is finished.",
+    )
+    settle_timeout_seconds: float = Field(
+        1800.0, gt=0, description="After this long without becoming whole, a save counts as incomplete."
+    )
+    verify_stall_seconds: float = Field(
+        120.0,
+        gt=0,
+        description="A verification that reads nothing for this long is ended and tried once more.",
+    )
+    url: str = Field("", description="Where clients find the service. Default: `http://127.0.0.1:8484`.")
+    token_file: str = Field("", description="File that holds the token. Default: `token` in the state folder.")
+    root: str = Field(
+        "", description="Where a client sees the watched folder, if at another path than the worker does."
+    )
+
+    @property
+    def service_url(self) -> str:
+        return self.url.rstrip("/") or f"http://127.0.0.1:{self.port}"
+
+    @property
+    def token_path(self) -> str:
+        return self.token_file or f"{self.state_dir}/token"
+
+    @property
+    def reads_need_token(self) -> bool:
+        return not self.open_reads and self.host not in LOOPBACK
+
+
+_LISTS: Final = frozenset({"roots", "allowed_hosts"})
+
+
+def read_settings(environ: Mapping[str, str], toml_text: str = "", flags: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from `lastgood.toml`, then the environment, then flags; the later one wins.
+
+    SettingsError names each unknown name and wrong value, and where it stands.
+    """
+    values: dict[str, Any] = {"state_dir": _default_state_dir(environ)}
+    sources = dict.fromkeys(values, "the default")
+    for source, found in (
+        ("lastgood.toml", _from_toml(toml_text)),
+        ("the environment", _from_environment(environ)),
+        ("the command line", flags or {}),
+    ):
+        values.update(found)
+        sources.update(dict.fromkeys(found, source))
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_complaint(e, sources) for e in error.errors())) from None
+
+
+def setting_as_environment(name: str, value: Any) -> tuple[str, str]:
+    """The environment variable that hands a setting on to a child process."""
+    text = ":".join(value) if name in _LISTS else str(value)
+    return ENVIRONMENT_PREFIX + name.upper(), text
+
+
+def _default_state_dir(environ: Mapping[str, str]) -> str:
+    if state_home := environ.get("XDG_STATE_HOME"):
+        return f"{state_home}/lastgood"
+    return f"{environ.get('HOME', '/tmp')}/.local/state/lastgood"  # noqa: S108 - only where there is no home
+
+
+def _from_toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"lastgood.toml cannot be read: {error}") from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        found[name] = tuple(part for part in text.split(":") if part) if name in _LISTS else text
+    return found
+
+
+def _complaint(error: Any, sources: Mapping[str, str]) -> str:
+    name = str(error["loc"][0])
+    where = sources.get(name, "the settings")
+    shown = ENVIRONMENT_PREFIX + name.upper() if where == "the environment" else name
+    if error["type"] == "extra_forbidden":
+        return f"{shown} in {where} is not a setting; docs/settings.md lists them all"
+    return f"{shown} in {where} is {error['input']!r}: {error['msg'][:1].lower()}{error['msg'][1:]}"

@@ -1,0 +1,166 @@
+"""The judge's front door: a path in, a report out. Nothing in the checkpoint is changed or executed."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from lastgood import layouts, naming
+from lastgood.checks import run_checks
+from lastgood.errors import NotACheckpoint
+from lastgood.findings import MEANINGS, Code, Finding, Severity, Verdict, conclude
+from lastgood.formats import Unsteady, read_file
+from lastgood.inventory import take_inventory
+from lastgood.records import Component, Facts, FileDigest, FileFacts, Inventory, Level, Presence, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+_NEEDED_FOR_EXACT_RESUME: Final = (Component.WEIGHTS, Component.OPTIMIZER, Component.SCHEDULER, Component.RNG)
+
+
+def verify(
+    path: str,
+    level: Level = Level.FULL,
+    *,
+    inodes: bool = True,
+    on_bytes: Callable[[int], None] = lambda _count: None,
+) -> Report:
+    """What the checkpoint at `path` is worth. The verdict depends on its bytes and nothing else.
+
+    `on_bytes` hears of every block that was read. NotACheckpoint where there is no folder with files in it;
+    CannotTell where the disk does not answer.
+    """
+    started = time.monotonic()
+    path = os.path.abspath(path)
+    inventory = take_inventory(path, inodes=inodes)
+    if not inventory.entries and not inventory.temporary and not inventory.unreadable:
+        raise NotACheckpoint(f"{path}: the folder is empty")
+    unsteady: tuple[Finding, ...] = ()
+    try:
+        files = {facts.path: facts for facts in _read_files(path, inventory, level, on_bytes)}
+    except Unsteady as changed:
+        files, unsteady = (
+            {},
+            (Finding(Code.STILL_BEING_WRITTEN, str(changed), "it changed while it was read"),),
+        )
+    if not unsteady and _has_changed(path, inventory, inodes=inodes):
+        unsteady = (Finding(Code.STILL_BEING_WRITTEN, None, "files changed while they were read"),)
+    judged = _judge(path, inventory, files, unsteady)
+    return replace(judged, level=level, seconds=time.monotonic() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a quick look at a landing folder tells about whether it can be finished."""
+
+    layout: str
+    known: bool  #: a layout of which we know what a finished save must have
+    last_file: str | None
+    lacking: tuple[str, ...]  #: required, not there
+    expected: tuple[str, ...]  #: usual beside what is there, not there
+    sound: bool  #: every file as long as its header says
+
+
+def outline(path: str, inventory: Inventory) -> Outline:
+    """The layout's view of a folder that may still be landing, from headers and directories alone.
+
+    Unsteady where a file changed since the inventory.
+    """
+    names = inventory.names
+    layout = layouts.recognise(names)
+    files = {facts.path: facts for facts in _read_files(path, inventory, Level.QUICK, lambda _count: None)}
+    return Outline(
+        layout=layout.name,
+        known=layout is not layouts.UNKNOWN,
+        last_file=layout.last_file(names),
+        lacking=tuple(finding.file or finding.message for finding in layout.missing(names, files)),
+        expected=tuple(layout.still_expected(names)),
+        sound=not any(_is_error(problem) for facts in files.values() for problem in facts.problems),
+    )
+
+
+def _read_files(path: str, inventory: Inventory, level: Level, on_bytes: Callable[[int], None]) -> Iterator[FileFacts]:
+    for entry in inventory.entries:
+        facts = read_file(path, entry, level, on_bytes)
+        if any(MEANINGS[problem.code].verdict is Verdict.CORRUPT for problem in facts.problems):
+            facts = _confirmed(facts, read_file(path, entry, level, on_bytes, fresh=True))
+        yield facts
+
+
+def _confirmed(first: FileFacts, second: FileFacts) -> FileFacts:
+    """Damage counts after a second read found the same; a cable or memory chip lies differently each time."""
+    if (first.problems, first.digest) == (second.problems, second.digest):
+        return first
+    return replace(
+        second,
+        problems=(Finding(Code.READS_DIFFER, first.path, "damaged in one reading, otherwise in the next"),),
+    )
+
+
+def _has_changed(path: str, inventory: Inventory, *, inodes: bool) -> bool:
+    try:
+        return take_inventory(path, inodes=inodes).fingerprint != inventory.fingerprint
+    except NotACheckpoint:
+        return True
+
+
+def _judge(path: str, inventory: Inventory, files: Mapping[str, FileFacts], unsteady: tuple[Finding, ...]) -> Report:
+    names = inventory.names
+    layout = layouts.recognise(names)
+    reading = layout.read(names, files)
+    components = {
+        component: _presence(presence, reading.homes.get(component, ()), files)
+        for component, presence in reading.components.items()
+    }
+    facts = Facts(
+        name=os.path.basename(path),
+        layout=layout.name,
+        inventory=inventory,
+        files=files,
+        lacking=(*layout.missing(names, files), *reading.findings),
+        components=components,
+        progress=reading.progress,
+        step_by_name=naming.step_in_name(os.path.basename(path)),
+    )
+    findings = unsteady or run_checks(facts)
+    verdict = conclude(findings)
+    return Report(
+        path=path,
+        name=facts.name,
+        layout=layout.name,
+        level=Level.FULL,
+        verdict=verdict,
+        exact_resume=verdict is Verdict.COMPLETE and _resumes_exactly(components),
+        step=reading.progress.step,
+        epoch=reading.progress.epoch,
+        world_size=reading.progress.world_size,
+        components=components,
+        findings=findings,
+        files=tuple(FileDigest(file.path, file.size, file.digest) for file in files.values()),
+        bytes=inventory.bytes,
+        seconds=0.0,
+        fingerprint=inventory.fingerprint,
+    )
+
+
+def _presence(presence: Presence, homes: tuple[str, ...], files: Mapping[str, FileFacts]) -> Presence:
+    """A component whose file is empty or damaged is so itself, whatever the layout could still make out."""
+    problems = [problem for home in homes if home in files for problem in files[home].problems if _is_error(problem)]
+    if any(problem.code is Code.FILE_EMPTY for problem in problems):
+        return Presence.EMPTY
+    return Presence.DAMAGED if problems else presence
+
+
+def _resumes_exactly(components: Mapping[Component, Presence]) -> bool:
+    """Everything for a bit-for-bit continuation is there. A layout that never saves random states cannot promise it."""
+    return components.get(Component.RNG) is Presence.PRESENT and all(
+        components.get(component) in (Presence.PRESENT, Presence.NOT_APPLICABLE)
+        for component in _NEEDED_FOR_EXACT_RESUME
+    )
+
+
+def _is_error(finding: Finding) -> bool:
+    return finding.severity is Severity.ERROR
