@@ -1,0 +1,113 @@
+"""`python -m lastgood_worker`: reads the settings, wires the parts, runs the loop until SIGTERM."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from lastgood.catalog import Catalog
+from lastgood.errors import CatalogError, LastgoodError, SettingsError
+from lastgood.settings import Settings, read_settings
+from lastgood_worker.judging import Judging
+from lastgood_worker.ledger import Clock
+from lastgood_worker.reconciler import Reconciler
+from lastgood_worker.watching import Watch
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
+
+_REQUESTS_EVERY: Final = 0.5
+_SHORTEST_PAUSE: Final = 0.05  # a busy writer makes thousands of events a second: one look serves them all
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    try:
+        settings = read_settings(os.environ, _settings_file())
+        if not settings.roots:
+            raise SettingsError("no folder to watch: set LASTGOOD_ROOTS, or use `lastgood up DIR`")
+        catalog = Catalog(settings.state_dir)
+        lock = _lock(settings.state_dir)
+    except LastgoodError as error:
+        print(f"lastgood worker: {error}", file=sys.stderr)  # noqa: T201 - the message is for the person who started us
+        return 2
+    with lock:
+        _run(settings, catalog)
+    return 0
+
+
+def _run(settings: Settings, catalog: Catalog) -> None:
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # a lease that a writer breaks would end us
+    wake, stop = threading.Event(), threading.Event()
+
+    def end(*_signal: object) -> None:
+        stop.set()
+        wake.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    watch = Watch(wake, events=settings.events)
+    judging = Judging(wake, time.monotonic, settings.verify_stall_seconds)
+    clock = Clock(time.monotonic, lambda: datetime.now(UTC))
+    reconciler = Reconciler(settings, catalog, watch, judging, clock, boot=_boot_id())
+    try:
+        _loop(reconciler, catalog, wake, stop)
+    finally:
+        judging.stop()
+        watch.stop()
+        catalog.close()
+
+
+def _loop(reconciler: Reconciler, catalog: Catalog, wake: threading.Event, stop: threading.Event) -> None:
+    while not stop.is_set():
+        wake.clear()
+        due = time.monotonic() + reconciler.look()
+        stop.wait(_SHORTEST_PAUSE)
+        seen = catalog.version()
+        while not stop.is_set() and not wake.is_set() and (left := due - time.monotonic()) > 0:
+            wake.wait(min(left, _REQUESTS_EVERY))
+            reconciler.heartbeat()
+            if (version := catalog.version()) != seen and catalog.open_requests():
+                break
+            seen = version
+
+
+def _lock(state_dir: str) -> TextIOWrapper:
+    """Held as long as we live: two workers on one catalog would undo each other's work."""
+    path = os.path.join(state_dir, "worker.lock")
+    lock = open(path, "w", encoding="ascii")  # noqa: SIM115 - closed by whoever runs
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise CatalogError(
+            f"another worker already runs on {state_dir}; stop it, or choose another folder with LASTGOOD_STATE_DIR"
+        ) from None
+    return lock
+
+
+def _boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _settings_file() -> str:
+    try:
+        with open("lastgood.toml", encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,225 @@
+"""Following one checkpoint folder: what a walk of it shows, held against its record, and the move that follows."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from lastgood import resume, writers
+from lastgood.catalog import Sighting
+from lastgood.errors import CannotTell, NotACheckpoint
+from lastgood.findings import Severity
+from lastgood.formats import Unsteady
+from lastgood.inventory import take_inventory
+from lastgood.life import State
+from lastgood.records import Evidence, Inventory, Record
+from lastgood.verify import outline
+from lastgood_worker import settling
+from lastgood_worker.roots import RootView, Tracked
+
+if TYPE_CHECKING:
+    from lastgood.discovery import Candidate
+    from lastgood.settings import Settings
+    from lastgood_worker.ledger import Ledger
+    from lastgood_worker.verdicts import Verdicts
+
+_log = logging.getLogger(__name__)
+_TRY_AGAIN_AFTER: Final = 5.0
+_SWEEP_SLOTS: Final = 97  # a prime, so that neighbours are swept at different times
+
+
+class Following:
+    """Looks at single checkpoints. Each look returns the seconds until another is worth it; None: when it changes."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, verdicts: Verdicts) -> None:
+        self._settings, self._ledger, self._verdicts = settings, ledger, verdicts
+
+    def begin(
+        self,
+        root: RootView,
+        candidate: Candidate,
+        run: str,
+        run_id: int,
+        *,
+        before_us: bool,
+    ) -> Record:
+        """A new row for a folder that is seen for the first time, or written anew."""
+        inventory = root.inventory(candidate)
+        branch = None if candidate.copy else resume.branch_for(self._ledger.of_run(run), candidate.number)
+        record = self._ledger.add(
+            run_id,
+            name=candidate.name,
+            relative_path=candidate.relative_path,
+            number=candidate.number,
+            copy=candidate.copy,
+            before_us=before_us,
+            branch=branch,
+            seen=_sighting(inventory, active=not before_us, waiting_for="it was just seen"),
+        )
+        before = root.tracked.get(candidate.relative_path)
+        watched = replace(
+            self._first_observation(record, inventory, before),
+            renamed=candidate.inode in root.temporary,
+        )
+        root.tracked[candidate.relative_path] = Tracked(record.id, candidate.mtime_ns, watched)
+        return record
+
+    def is_due(self, tracked: Tracked, candidate: Candidate, now: float) -> bool:
+        """Whether a folder in which nothing is known to have stirred is to be walked all the same."""
+        if self._ledger[tracked.record_id].state is not State.VERIFIED or tracked.shrinking_since is not None:
+            return True
+        overdue = now - tracked.looked_at >= self._settings.sweep_seconds
+        return overdue or candidate.mtime_ns != tracked.folder_mtime_ns
+
+    def look(self, root: RootView, candidate: Candidate, run_id: int, now: float) -> float | None:
+        """One walk of the folder, and what follows from it."""
+        tracked = root.tracked[candidate.relative_path]
+        record = self._ledger[tracked.record_id]
+        try:
+            inventory = take_inventory(record.path, inodes=root.inodes)
+        except NotACheckpoint:
+            return None  # the next discovery finds it gone
+        except CannotTell as error:
+            _log.warning("look failed: %s", error)
+            return _TRY_AGAIN_AFTER
+        self._note_look(tracked, candidate, now)
+        if record.state is State.VERIFIED:
+            return self._look_at_verified(root, candidate, run_id, inventory, now)
+        if record.state is State.SETTLED and inventory.fingerprint == record.fingerprint:
+            return None
+        return self._look_at_landing(root, tracked, inventory, now)
+
+    def _note_look(self, tracked: Tracked, candidate: Candidate, now: float) -> None:
+        first = tracked.looked_at == float("-inf")
+        tracked.looked_at, tracked.folder_mtime_ns = now, candidate.mtime_ns
+        if first:  # 1,000 known ones are not all swept in the same second
+            slot = tracked.record_id % _SWEEP_SLOTS / _SWEEP_SLOTS
+            tracked.looked_at -= slot * self._settings.sweep_seconds
+
+    def _look_at_verified(
+        self, root: RootView, candidate: Candidate, run_id: int, inventory: Inventory, now: float
+    ) -> float | None:
+        tracked = root.tracked[candidate.relative_path]
+        record = self._ledger[tracked.record_id]
+        if inventory.fingerprint == record.fingerprint:
+            tracked.shrinking_since = None
+            return None
+        settled = self._ledger.catalog.settled_content(record.id)
+        if inventory.content == settled and not inventory.unfinished:
+            self._metadata_changed(record, inventory)
+            return None
+        if inventory.content < settled and not inventory.unfinished:
+            # Files go, none changes: somebody removes it. Until it is gone, `latest` refuses it by its fingerprint.
+            tracked.shrinking_since = tracked.shrinking_since or now
+            if now - tracked.shrinking_since < root.pace.quiet:
+                return self._settings.scan_landing_seconds
+        return self._rewritten(root, candidate, run_id, record)
+
+    def _metadata_changed(self, record: Record, inventory: Inventory) -> None:
+        """A hard link or a chmod: it is read again in the background, and goes on being served."""
+        seen = _sighting(inventory, active=False, waiting_for="its metadata changed")
+        self._verdicts.recheck(self._ledger.write(record.id, "metadata_changed", seen))
+
+    def _rewritten(self, root: RootView, candidate: Candidate, run_id: int, record: Record) -> float:
+        """Somebody writes into a judged checkpoint: its next generation is landing."""
+        self._verdicts.drop(record.id)
+        self._ledger.write(record.id, "rewritten")
+        again = self.begin(root, candidate, record.run, run_id, before_us=False)
+        self._ledger.event("changed", f"{record.name} is being written again", record=again)
+        return self._settings.scan_landing_seconds
+
+    def _first_observation(
+        self, record: Record, inventory: Inventory, before: Tracked | None = None
+    ) -> settling.Watched:
+        """What is known of a landing when it begins: the finished save that stood there, and how its writer pauses."""
+        now = self._ledger.clock.monotonic()
+        gap = 0.0
+        if before is not None and before.last is not None:
+            # It was not finished after all: that pause is one of this writer's.
+            gap = max(before.last.longest_gap, 0.0 if before.finished else now - before.last.changed_at)
+        return replace(settling.observe(None, inventory, now), longest_gap=gap, earlier=self._finished_content(record))
+
+    def _finished_content(self, record: Record) -> settling.Content:
+        """What the last finished save under this name consisted of: one over it must replace all of that."""
+        finished = [
+            other
+            for other in self._ledger.of_run(record.run)
+            if other.name == record.name and other.evidence not in (None, Evidence.QUIET)
+        ]
+        newest = max(finished, key=lambda other: other.generation, default=None)
+        return self._ledger.catalog.settled_content(newest.id) if newest else frozenset()
+
+    def _look_at_landing(self, root: RootView, tracked: Tracked, inventory: Inventory, now: float) -> float | None:
+        record = self._ledger[tracked.record_id]
+        if record.state is State.SETTLED:
+            self._verdicts.drop(record.id)
+        if tracked.watched is None:  # we were restarted, or it was taken for finished
+            tracked.watched = self._first_observation(record, inventory, tracked)
+        tracked.watched = watched = settling.observe(tracked.watched, inventory, now)
+        look = None
+        if settling.needs_look(watched, root.pace, now):
+            try:
+                look = settling.Look(outline(record.path, inventory), _being_written(root, record, inventory))
+            except Unsteady:
+                return self._settings.scan_landing_seconds
+        decision = settling.decide(watched, look, root.pace, now, later_landed=self._later_landed(record))
+        if isinstance(decision, settling.Settled):
+            self._settle(record, tracked, inventory, decision)
+            return None
+        self._note_waiting(tracked, inventory, decision, now)
+        scan = self._settings.scan_landing_seconds
+        return scan if decision.seconds is None else min(decision.seconds, scan)
+
+    def _later_landed(self, record: Record) -> bool:
+        """Whether a save that began after this one is finished."""
+        return any(
+            other.evidence not in (None, Evidence.QUIET)
+            and other.state in (State.SETTLED, State.VERIFIED)
+            and other.id > record.id
+            and not other.copy
+            for other in self._ledger.of_run(record.run)
+        )
+
+    def _note_waiting(self, tracked: Tracked, inventory: Inventory, wait: settling.Wait, now: float) -> None:
+        """Tells the catalog what it waits for; at most once a second while only sizes grow."""
+        record = self._ledger[tracked.record_id]
+        seen = _sighting(inventory, active=wait.active, waiting_for=wait.why)
+        told = (record.waiting_for, record.active) == (seen.waiting_for, seen.active)
+        same = told and (record.fingerprint == seen.fingerprint or now - tracked.written_at < 1)
+        if record.state is State.LANDING and same:
+            return
+        tracked.written_at = now
+        self._ledger.write(record.id, "stirred", seen)
+
+    def _settle(self, record: Record, tracked: Tracked, inventory: Inventory, decision: settling.Settled) -> None:
+        settled = self._ledger.write(
+            record.id,
+            "settled",
+            seen=_sighting(inventory, active=False, waiting_for="it is to be verified"),
+            content=inventory.content,
+            evidence=decision.evidence,
+            now=self._ledger.clock.now(),
+        )
+        tracked.unfinished, tracked.last, tracked.watched = decision.unfinished, tracked.watched, None
+        tracked.finished = decision.evidence is not Evidence.QUIET
+        if decision.unfinished:
+            message = f"the save of {record.name} never finished: {decision.unfinished}"
+            self._ledger.event("save-unfinished", message, Severity.WARNING, settled)
+        else:
+            message = f"{record.name} is finished (evidence: {decision.evidence})"
+            self._ledger.event("settled", message, record=settled)
+
+
+def _being_written(root: RootView, record: Record, inventory: Inventory) -> str | None:
+    if not root.probes_writers:
+        return None
+    files = (entry.path for entry in inventory.entries if entry.kind == "file")
+    return next((file for file in files if writers.is_open_for_writing(os.path.join(record.path, file))), None)
+
+
+def _sighting(inventory: Inventory, *, active: bool, waiting_for: str | None) -> Sighting:
+    saved_at = datetime.fromtimestamp(inventory.newest_mtime_ns / 1e9, tz=UTC)
+    return Sighting(inventory.fingerprint, inventory.bytes, saved_at, active, waiting_for)

@@ -1,0 +1,196 @@
+"""One checkpoint at a time is read in a child process; a second child stands ready, so that starting costs no time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from lastgood.findings import Code, Finding, Verdict
+from lastgood.records import Level, Report, report_from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lastgood.records import Record
+
+_TRIES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to read. `total` in bytes, for the progress."""
+
+    checkpoint_id: int
+    run: str
+    name: str
+    path: str
+    fingerprint: str
+    total: int
+    inodes: bool
+
+    @classmethod
+    def of(cls, record: Record, *, inodes: bool) -> Job:
+        return cls(record.id, record.run, record.name, record.path, record.fingerprint, record.bytes, inodes)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a job: a report, or the trouble that kept the child from one (the checkpoint went away)."""
+
+    job: Job
+    report: Report | None
+    trouble: str | None = None
+
+
+class Judging:
+    """Runs jobs one after the other; `wake` is set when one has ended."""
+
+    def __init__(self, wake: threading.Event, monotonic: Callable[[], float], stall_seconds: float) -> None:
+        self._wake, self._monotonic, self._stall = wake, monotonic, stall_seconds
+        self._spare = _Child(wake, monotonic)
+        self._child: _Child | None = None
+        self._job: Job | None = None
+        self._tries = 0
+        self._started = 0.0
+
+    @property
+    def job(self) -> Job | None:
+        return self._job
+
+    def start(self, job: Job) -> None:
+        assert self._job is None
+        self._job, self._tries = job, 0
+        self._launch(job)
+
+    def poll(self) -> Outcome | None:
+        """The outcome of the running job, once. A child that died or stalled is replaced once, no more."""
+        job, child = self._job, self._child
+        if job is None or child is None:
+            return None
+        if child.stalled(self._stall):
+            child.kill()
+        if not child.ended:
+            return None
+        if child.message is None and self._tries < _TRIES:
+            self._launch(job)
+            return None
+        self._job = self._child = None
+        return _outcome(job, child.message)
+
+    def cancel(self) -> None:
+        """Drops the running job: what it reads is being rewritten, or went away."""
+        if self._child is not None:
+            self._child.kill()
+        self._job = self._child = None
+
+    def progress(self) -> dict[str, Any]:
+        """What runs, how far it is, at which rate in bytes per second; empty when nothing does."""
+        if self._job is None or self._child is None:
+            return {}
+        seconds = max(self._monotonic() - self._started, 0.001)
+        return {
+            "checkpoint_id": self._job.checkpoint_id,
+            "run": self._job.run,
+            "name": self._job.name,
+            "bytes_done": self._child.read,
+            "bytes_total": self._job.total,
+            "bytes_per_second": round(self._child.read / seconds),
+        }
+
+    def stop(self) -> None:
+        self.cancel()
+        self._spare.kill()
+
+    def _launch(self, job: Job) -> None:
+        self._tries += 1
+        self._child, self._spare = self._spare, _Child(self._wake, self._monotonic)
+        self._started = self._monotonic()
+        self._child.send(job)
+
+
+class _Child:
+    """A judge process and the thread that listens to it."""
+
+    def __init__(self, wake: threading.Event, monotonic: Callable[[], float]) -> None:
+        self._wake, self._monotonic = wake, monotonic
+        self.read = 0
+        self.message: Mapping[str, Any] | None = None
+        self.ended = False
+        self._heard_at: float | None = None
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "lastgood_worker.judge"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        threading.Thread(target=self._listen, name="judge", daemon=True).start()
+
+    def send(self, job: Job) -> None:
+        self._heard_at = self._monotonic()
+        stdin = _pipe(self._process.stdin)
+        try:
+            stdin.write(json.dumps({"path": job.path, "inodes": job.inodes}) + "\n")
+            stdin.flush()
+        except BrokenPipeError:
+            pass  # it died while it waited: poll finds it ended, without a message
+
+    def stalled(self, seconds: float) -> bool:
+        return self._heard_at is not None and self._monotonic() - self._heard_at > seconds
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _listen(self) -> None:
+        for line in _pipe(self._process.stdout):
+            self._heard_at = self._monotonic()
+            try:
+                message = json.loads(line)
+            except ValueError:
+                break  # killed in the middle of a line
+            if "read" in message:
+                self.read = message["read"]
+            else:
+                self.message = message
+        self._process.wait()
+        self.ended = True
+        self._wake.set()
+
+
+def _pipe(stream: IO[str] | None) -> IO[str]:
+    assert stream is not None
+    return stream
+
+
+def _outcome(job: Job, message: Mapping[str, Any] | None) -> Outcome:
+    if message is None:
+        return Outcome(job, _unreadable(job))
+    if "trouble" in message:
+        return Outcome(job, None, str(message["trouble"]))
+    return Outcome(job, report_from_json(message["report"]))
+
+
+def _unreadable(job: Job) -> Report:
+    """The report on a checkpoint that nobody could read to its end."""
+    finding = Finding(Code.CHECKER_DIED, None, f"the process that read it died or hung {_TRIES} times")
+    return Report(
+        path=job.path,
+        name=job.name,
+        layout="unknown",
+        level=Level.FULL,
+        verdict=Verdict.UNREADABLE,
+        exact_resume=False,
+        step=None,
+        epoch=None,
+        world_size=None,
+        components={},
+        findings=(finding,),
+        files=(),
+        bytes=job.total,
+        seconds=0.0,
+        fingerprint=job.fingerprint,
+    )

@@ -1,0 +1,73 @@
+"""The catalog's checkpoints, held in memory by their only writer: a look at 1,000 of them asks the disk nothing."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lastgood.findings import Severity
+from lastgood.life import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from lastgood.catalog import Catalog
+    from lastgood.records import Record
+
+_log = logging.getLogger("lastgood")
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Our two clocks: one that never steps, for durations in seconds, and the time of day in UTC, for the records."""
+
+    monotonic: Callable[[], float]
+    now: Callable[[], datetime]
+
+
+class Ledger:
+    """Every write goes through it and is read back; `changed` collects the runs whose answer it may move."""
+
+    def __init__(self, catalog: Catalog, clock: Clock) -> None:
+        self.catalog, self.clock = catalog, clock
+        self._records = {record.id: record for record in catalog.records()}
+        self.changed: set[str] = {record.run for record in self._records.values()}
+
+    def __getitem__(self, checkpoint_id: int) -> Record:
+        return self._records[checkpoint_id]
+
+    def of_run(self, run: str) -> list[Record]:
+        return [record for record in self._records.values() if record.run == run]
+
+    def present(self) -> Iterator[Record]:
+        return (record for record in self._records.values() if record.state is not State.GONE)
+
+    def add(self, run_id: int, **columns: Any) -> Record:
+        return self._read_back(self.catalog.add_checkpoint(run_id, **columns, now=self.clock.now()))
+
+    def write(self, checkpoint_id: int, verb: str, *args: Any, **columns: Any) -> Record:
+        """Calls the catalog's method of that name for the checkpoint; the record afterwards."""
+        getattr(self.catalog, verb)(checkpoint_id, *args, **columns)
+        return self._read_back(checkpoint_id)
+
+    def event(self, kind: str, message: str, severity: Severity = Severity.INFO, record: Record | None = None) -> None:
+        """One line in the event log, and in our own."""
+        level = logging.WARNING if severity is Severity.WARNING else logging.INFO
+        _log.log(level, "%s run=%s %s", kind, record.run if record else "-", message)
+        self.catalog.log(
+            kind,
+            message,
+            now=self.clock.now(),
+            severity=severity,
+            run=record.run if record else None,
+            checkpoint_id=record.id if record else None,
+            name=record.name if record else None,
+        )
+
+    def _read_back(self, checkpoint_id: int) -> Record:
+        record, _report = self.catalog.record(checkpoint_id)
+        self._records[checkpoint_id] = record
+        self.changed.add(record.run)
+        return record

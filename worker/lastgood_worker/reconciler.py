@@ -1,0 +1,206 @@
+"""The loop: what lies on disk and what is asked, compared with what is done; then the difference is done.
+
+A crash at any moment costs nothing but time: the next look finds the same difference. There is no queue to lose.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from lastgood import discovery, naming, resume
+from lastgood.catalog import WorkerStatus
+from lastgood_worker.following import Following
+from lastgood_worker.ledger import Clock, Ledger
+from lastgood_worker.publishing import Publisher
+from lastgood_worker.roots import RootView, Tracked, is_ready, make_known, open_root
+from lastgood_worker.verdicts import Verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lastgood.catalog import Catalog, Request
+    from lastgood.discovery import Candidate, Discovery
+    from lastgood.settings import Settings
+    from lastgood_worker.judging import Judging
+    from lastgood_worker.watching import Watch
+
+_HEARTBEAT_EVERY: Final = 1.0
+_IDLE_HEARTBEAT_EVERY: Final = 5.0
+_SHORTEST_DELAY: Final = 0.02
+
+
+class Reconciler:
+    """Call `look` again and again; it says how many seconds the next one can wait."""
+
+    def __init__(
+        self, settings: Settings, catalog: Catalog, watch: Watch, judging: Judging, clock: Clock, *, boot: str
+    ) -> None:
+        self._settings, self._watch, self._judging, self._clock = settings, watch, judging, clock
+        self._ledger = Ledger(catalog, clock)
+        self._verdicts = Verdicts(self._ledger, judging, boot)
+        self._following = Following(settings, self._ledger, self._verdicts)
+        self._publisher = Publisher(settings, self._ledger)
+        self._roots = [open_root(path, settings, self._ledger) for path in settings.roots]
+        self._run_ids: dict[str, int] = {}
+        self._started_at = clock.now()
+        self._heartbeat_at = float("-inf")
+        self._scanned = False
+        self._verdicts.recheck_after_crash()
+
+    def look(self) -> float:
+        """One look at everything that may have changed. Seconds until the next is due."""
+        now = self._clock.monotonic()
+        self._answer_requests()
+        self._verdicts.collect(self._unfinished)
+        stirred = self._watch.take_stirred()
+        ready = [root for root in self._roots if is_ready(root, self._ledger)]
+        delays = [self._look_at_root(root, _folders_of(stirred, root.path), now) for root in ready]
+        self._watch.tend([r.path for r in ready], [r.path for r in ready if r.tracked], now)
+        ready_paths = {root.path for root in ready}
+        self._verdicts.start_next(lambda record: record.root in ready_paths)
+        self._publisher.publish(frozen={root.path for root in self._roots} - ready_paths)
+        self._scanned = True
+        self.heartbeat()
+        return min(delays, default=self._settings.scan_blind_seconds)
+
+    def heartbeat(self) -> None:
+        """Says that we live, and how far the reading is. To be called at least every few seconds."""
+        now, progress = self._clock.monotonic(), self._judging.progress()
+        if now - self._heartbeat_at < (_HEARTBEAT_EVERY if progress else _IDLE_HEARTBEAT_EVERY):
+            return
+        self._heartbeat_at = now
+        status = self._watch.status
+        watch = {
+            "mode": status.mode,
+            "degraded": status.degraded,
+            "reason": status.reason,
+            "roots": [root.path for root in self._roots],
+        }
+        self._ledger.catalog.heartbeat(
+            WorkerStatus(os.getpid(), self._started_at, self._clock.now(), self._scanned, watch, progress)
+        )
+
+    def _look_at_root(self, root: RootView, stirred: set[str], now: float) -> float:
+        found = discovery.discover(root.path)
+        if found.candidates:
+            make_known(root, self._ledger)
+        self._adopt(root, found.candidates)
+        delays: list[float | None] = [self._idle_seconds(root)]
+        for candidate in sorted(found.candidates, key=lambda c: c.number):
+            tracked = root.tracked[candidate.relative_path]
+            due = candidate.relative_path in stirred or tracked.record_id in self._publisher.answers
+            if due or self._following.is_due(tracked, candidate, now):
+                run_id = self._run_id(root, candidate)
+                delays.append(self._following.look(root, candidate, run_id, now))
+        self._notice_vanished(root, found)
+        root.temporary |= found.temporary
+        root.scanned = True
+        return max(min(delay for delay in delays if delay is not None), _SHORTEST_DELAY)
+
+    def _idle_seconds(self, root: RootView) -> float:
+        if self._watch.status.mode == "events" or root.idle_seconds > self._settings.scan_idle_seconds:
+            return root.idle_seconds
+        return self._settings.scan_blind_seconds
+
+    # --- which folders there are ---
+
+    def _adopt(self, root: RootView, candidates: Iterable[Candidate]) -> None:
+        """Gives every folder that we meet for the first time its place in memory, and a row where it has none."""
+        new = [candidate for candidate in candidates if candidate.relative_path not in root.tracked]
+        if not new:
+            return
+        rows = {r.relative_path: r for r in self._ledger.present() if r.root == root.path}
+        for candidate in new:
+            self._run_id(root, candidate)
+            if row := rows.get(candidate.relative_path):
+                root.tracked[candidate.relative_path] = Tracked(row.id, candidate.mtime_ns)
+        self._begin(root, [c for c in new if c.relative_path not in root.tracked])
+
+    def _begin(self, root: RootView, candidates: list[Candidate]) -> None:
+        """Rows for new folders, in the order in which they likely landed: a guess, for what lay there before us."""
+        before_us = not root.scanned
+        for candidate in _in_landing_order(root, candidates, before_us=before_us):
+            run = self._run_name(root, candidate)
+            run_id = self._run_id(root, candidate)
+            record = self._following.begin(root, candidate, run, run_id, before_us=before_us)
+            if not before_us:
+                self._ledger.event("landing", f"{candidate.name} is landing", record=record)
+
+    def _run_name(self, root: RootView, candidate: Candidate) -> str:
+        return root.run_name(candidate.run, several_roots=len(self._roots) > 1)
+
+    def _run_id(self, root: RootView, candidate: Candidate) -> int:
+        name = self._run_name(root, candidate)
+        if name not in self._run_ids:
+            now = self._clock.now()
+            self._run_ids[name] = self._ledger.catalog.add_run(name, root.path, candidate.run, now)
+            self._publisher.folders[name] = root.run_folder(candidate.run)
+        return self._run_ids[name]
+
+    def _notice_vanished(self, root: RootView, found: Discovery) -> None:
+        """Folders that are no longer there: the trainer's own rotation. What could not be listed is left alone."""
+        there = {candidate.relative_path for candidate in found.candidates}
+        lost = [path for path in root.tracked if path not in there and not _is_below(path, found.unlisted)]
+        for path in lost:
+            self._vanished(root.tracked.pop(path).record_id)
+        if root.scanned:
+            return
+        tracked = {tracked.record_id for tracked in root.tracked.values()}
+        for record in list(self._ledger.present()):  # it went while no worker ran
+            unseen = record.root == root.path and record.id not in tracked
+            if unseen and not _is_below(record.relative_path, found.unlisted):
+                self._vanished(record.id)
+
+    def _vanished(self, record_id: int) -> None:
+        self._verdicts.drop(record_id)
+        record = self._ledger.write(record_id, "vanished")
+        self._ledger.event("removed-externally", f"{record.name} was removed, not by lastgood", record=record)
+
+    # --- what is asked of us ---
+
+    def _answer_requests(self) -> None:
+        for request in self._ledger.catalog.open_requests():
+            done, result = self._carry_out(request)
+            now = self._clock.now()
+            self._ledger.catalog.close_request(request.id, done=done, result=result, now=now)
+
+    def _carry_out(self, request: Request) -> tuple[bool, str]:
+        if request.kind != "landed":
+            return False, f"this worker does not know how to carry out {request.kind!r}"
+        for tracked in self._all_tracked():
+            record = self._ledger[tracked.record_id]
+            if (record.run, record.name) == (request.run, request.name):
+                if tracked.watched is not None:
+                    tracked.watched = replace(tracked.watched, declared=True)
+                return True, f"{record.name} is {record.state}"
+        return False, f"there is no {request.name} in run {request.run}"
+
+    def _unfinished(self, record_id: int) -> str | None:
+        return next((t.unfinished for t in self._all_tracked() if t.record_id == record_id), None)
+
+    def _all_tracked(self) -> Iterable[Tracked]:
+        return (tracked for root in self._roots for tracked in root.tracked.values())
+
+
+def _in_landing_order(root: RootView, candidates: list[Candidate], *, before_us: bool) -> list[Candidate]:
+    if not before_us:  # several within one look: a fast run, which counts upwards
+        return sorted(candidates, key=lambda candidate: candidate.number)
+    saved = ((root.inventory(c).newest_mtime_ns / 1e9, c.number) for c in candidates)
+    return [candidates[place] for place in resume.first_look_order(saved)]
+
+
+def _folders_of(paths: Iterable[str], root: str) -> set[str]:
+    """Every folder on the way from the root to each path, relative to the root, the path itself among them."""
+    found: set[str] = set()
+    for path in paths:
+        relative = path.removeprefix(root.rstrip("/") + "/")
+        while relative and relative not in found:
+            found.add(relative)
+            relative = relative.rpartition("/")[0]
+    return found
+
+
+def _is_below(path: str, folders: Iterable[str]) -> bool:
+    return any(f in (naming.ROOT_FOLDER, path) or path.startswith(f + "/") for f in folders)

@@ -1,0 +1,113 @@
+"""Which checkpoint is read next, and what becomes of its report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from lastgood.findings import Code, Finding, Severity, Verdict, conclude
+from lastgood.latest import inodes_are_stable
+from lastgood.life import State
+from lastgood_worker.judging import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lastgood.records import Record, Report
+    from lastgood_worker.judging import Judging, Outcome
+    from lastgood_worker.ledger import Ledger
+
+_TRY_AGAIN_AFTER: Final = 5.0  # seconds, where the disk did not answer
+_BOOT_GRACE: Final = timedelta(minutes=10)
+
+
+class Verdicts:
+    """Hands settled checkpoints to the judge, the newest first, and records what it says."""
+
+    def __init__(self, ledger: Ledger, judging: Judging, boot: str) -> None:
+        self._ledger, self._judging, self._boot = ledger, judging, boot
+        self._rechecks: set[int] = set()
+        self._not_before: dict[int, float] = {}
+
+    def recheck_after_crash(self) -> None:
+        """What was verified shortly before the machine went down is read again: it may not have reached the disk."""
+        last = self._ledger.catalog.worker()
+        if last is None:
+            return
+        for found in self._ledger.catalog.read_before_boot(self._boot, last.heartbeat_at - _BOOT_GRACE):
+            self._ledger.write(found, "recheck", "the machine went down after it was verified")
+
+    def recheck(self, record: Record) -> None:
+        """Reads it again in the background; meanwhile its verdict stands."""
+        self._rechecks.add(record.id)
+
+    def drop(self, record_id: int) -> None:
+        """What was read of it counts no more: it is being rewritten, or went away."""
+        self._rechecks.discard(record_id)
+        if self._judging.job is not None and self._judging.job.checkpoint_id == record_id:
+            self._judging.cancel()
+
+    def start_next(self, may_read: Callable[[Record], bool]) -> None:
+        """Starts the newest that waits, if nothing runs."""
+        if self._judging.job is not None:
+            return
+        now = self._ledger.clock.monotonic()
+        waiting = [
+            record
+            for record in self._ledger.present()
+            if (record.state is State.SETTLED or record.id in self._rechecks)
+            and self._not_before.get(record.id, now) <= now
+            and may_read(record)
+        ]
+        if waiting:
+            newest = max(waiting, key=lambda r: (r.state is State.SETTLED, r.branch or 0, r.number, r.id))
+            self._judging.start(Job.of(newest, inodes=inodes_are_stable(newest.root)))
+
+    def collect(self, unfinished: Callable[[int], str | None]) -> None:
+        """Records what the judge found, if it has ended and the record still speaks of what was read.
+
+        `unfinished`: why the save of a record was given up.
+        """
+        outcome = self._judging.poll()
+        if outcome is None:
+            return
+        record = self._ledger[outcome.job.checkpoint_id]
+        if not _still_speaks_of(record, outcome) or outcome.report is None:
+            # Whoever changed it shows at the next look; a disk that would not answer is asked again a little later.
+            self._not_before[record.id] = self._ledger.clock.monotonic() + _TRY_AGAIN_AFTER
+            return
+        self._rechecks.discard(record.id)
+        report = _with_unfinished(outcome.report, unfinished(record.id))
+        now = self._ledger.clock.now()
+        judged = self._ledger.write(record.id, "judged", report, boot=self._boot, now=now)
+        self._ledger.event(*_verdict_event(judged, report), judged)
+
+
+def _still_speaks_of(record: Record, outcome: Outcome) -> bool:
+    report = outcome.report
+    return (
+        record.state in (State.SETTLED, State.VERIFIED)
+        and report is not None
+        and not report.still_changing
+        and report.fingerprint == record.fingerprint
+    )
+
+
+def _with_unfinished(report: Report, reason: str | None) -> Report:
+    """The report of a save that was given up says so, whatever its bytes look like."""
+    if reason is None:
+        return report
+    findings = (*report.findings, Finding(Code.SAVE_UNFINISHED, None, f"the save never finished: {reason}"))
+    return replace(report, findings=findings, verdict=conclude(findings), exact_resume=False)
+
+
+def _verdict_event(record: Record, report: Report) -> tuple[str, str, Severity]:
+    what = f"{record.name} is {report.verdict}"
+    if report.verdict is Verdict.COMPLETE:
+        return "verified", f"{what}: {report.bytes:,} bytes read in {report.seconds:.2f} s", Severity.INFO
+    errors = [finding for finding in report.findings if finding.severity is Severity.ERROR]
+    why = "; ".join(f"{f.file}: {f.message}" if f.file else f.message for f in errors[:3])
+    if report.verdict is Verdict.PARTIAL:
+        return "verified", f"{what}: {why}", Severity.INFO
+    return "damaged", f"{what}: {why}", Severity.WARNING
