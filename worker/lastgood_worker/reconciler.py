@@ -53,12 +53,12 @@ class Reconciler:
         """One look at everything that may have changed. Seconds until the next is due."""
         now = self._clock.monotonic()
         self._answer_requests()
-        self._verdicts.collect(self._unfinished)
         stirred = self._watch.take_stirred()
         ready = [root for root in self._roots if is_ready(root, self._ledger)]
+        ready_paths = {root.path for root in ready}
+        self._verdicts.collect(self._unfinished, lambda record: record.root in ready_paths)
         delays = [self._look_at_root(root, _folders_of(stirred, root.path), now) for root in ready]
         self._watch.tend([r.path for r in ready], [r.path for r in ready if r.tracked], now)
-        ready_paths = {root.path for root in ready}
         self._verdicts.start_next(lambda record: record.root in ready_paths)
         self._publisher.publish(frozen={root.path for root in self._roots} - ready_paths)
         self._scanned = True
@@ -143,6 +143,8 @@ class Reconciler:
         """Folders that are no longer there: the trainer's own rotation. What could not be listed is left alone."""
         there = {candidate.relative_path for candidate in found.candidates}
         lost = [path for path in root.tracked if path not in there and not _is_below(path, found.unlisted)]
+        if not is_ready(root, self._ledger):
+            return  # it was unmounted under our eyes
         for path in lost:
             self._vanished(root.tracked.pop(path).record_id)
         if root.scanned:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Content = frozenset[tuple[str, int, int, int]]
 
 _GAPS: Final = 3  # quiet must outlast the longest pause this writer has made between two files, this many times
+_LONGEST_PAUSE: Final = 60.0  # seconds; after a longer one it is not a pause: another job goes on where one was killed
 # Where little speaks for it: a file set to its full size and filled later looks finished, and of an unknown layout
 # nobody knows what is still to come. Give the writer this many windows.
 _DOUBTFUL: Final = 20
@@ -77,8 +78,24 @@ def observe(before: Watched | None, inventory: Inventory, now: float) -> Watched
         return Watched(inventory, fingerprint, now)
     if fingerprint == before.fingerprint:
         return before
-    gap = max(before.longest_gap, now - before.changed_at)
-    return replace(before, inventory=inventory, fingerprint=fingerprint, changed_at=now, longest_gap=gap)
+    seen = replace(before, inventory=inventory, fingerprint=fingerprint, changed_at=now)
+    gap = now - before.changed_at
+    if gap <= _LONGEST_PAUSE:
+        return replace(seen, longest_gap=max(before.longest_gap, gap))
+    if _starts_over(before.inventory, inventory):  # what the killed save left counts as an earlier save's
+        return replace(seen, longest_gap=0.0, earlier=before.earlier | before.inventory.content)
+    return seen
+
+
+def _starts_over(before: Inventory, now: Inventory) -> bool:
+    """Whether a file that was there was written anew, rather than a next one added or the last one continued."""
+    old = {entry.path: entry for entry in before.entries}
+    return any(
+        entry.path in old
+        and entry.content != old[entry.path].content
+        and (entry.inode != old[entry.path].inode or entry.size <= old[entry.path].size)
+        for entry in now.entries
+    )
 
 
 def needs_look(watched: Watched, pace: Pace, now: float) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lastgood.records import Record, Report
-    from lastgood_worker.judging import Judging, Outcome
+    from lastgood_worker.judging import Judging
     from lastgood_worker.ledger import Ledger
 
 _TRY_AGAIN_AFTER: Final = 5.0  # seconds, where the disk did not answer
@@ -64,16 +64,16 @@ class Verdicts:
             newest = max(waiting, key=lambda r: (r.state is State.SETTLED, r.branch or 0, r.number, r.id))
             self._judging.start(Job.of(newest, inodes=inodes_are_stable(newest.root)))
 
-    def collect(self, unfinished: Callable[[int], str | None]) -> None:
+    def collect(self, unfinished: Callable[[int], str | None], may_read: Callable[[Record], bool]) -> None:
         """Records what the judge found, if it has ended and the record still speaks of what was read.
 
-        `unfinished`: why the save of a record was given up.
+        `unfinished`: why the save of a record was given up. `may_read`: whether its root is there.
         """
         outcome = self._judging.poll()
         if outcome is None:
             return
         record = self._ledger[outcome.job.checkpoint_id]
-        if not _still_speaks_of(record, outcome) or outcome.report is None:
+        if outcome.report is None or not may_read(record) or not _still_speaks_of(record, outcome.report):
             # Whoever changed it shows at the next look; a disk that would not answer is asked again a little later.
             self._not_before[record.id] = self._ledger.clock.monotonic() + _TRY_AGAIN_AFTER
             return
@@ -84,14 +84,9 @@ class Verdicts:
         self._ledger.event(*_verdict_event(judged, report), judged)
 
 
-def _still_speaks_of(record: Record, outcome: Outcome) -> bool:
-    report = outcome.report
-    return (
-        record.state in (State.SETTLED, State.VERIFIED)
-        and report is not None
-        and not report.still_changing
-        and report.fingerprint == record.fingerprint
-    )
+def _still_speaks_of(record: Record, report: Report) -> bool:
+    judged = record.state in (State.SETTLED, State.VERIFIED)
+    return judged and not report.still_changing and report.fingerprint == record.fingerprint
 
 
 def _with_unfinished(report: Report, reason: str | None) -> Report:
