@@ -1,0 +1,108 @@
+"""`python -m lastgood_service`: reads the settings, opens the catalog, answers until SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+
+from lastgood.catalog import Catalog
+from lastgood.errors import LastgoodError, SettingsError
+from lastgood.settings import Settings, read_settings
+from lastgood_service.app import create_app
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from fastapi import FastAPI
+
+_GRACE: Final = 3  # seconds for answers under way once we are asked to end
+_BACKLOG: Final = 2048
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    try:
+        settings = read_settings(os.environ, _settings_file())
+        catalog = Catalog(settings.state_dir)
+        app = create_app(settings, catalog)
+        listener = _listen(settings)
+    except LastgoodError as error:
+        print(f"lastgood service: {error}", file=sys.stderr)  # noqa: T201 - for the person who started us
+        return 2
+    with listener:
+        _serve(app, listener)
+    catalog.close()
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """Lets go of held answers as soon as it is asked to end."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.config.app.state.desk.closing.set()  # type: ignore[union-attr]  # it is the app that we gave it
+        super().handle_exit(sig, frame)
+
+
+def _serve(app: FastAPI, listener: socket.socket) -> None:
+    # uvicorn raises the signal again once it is done; being asked to end is not a failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    logging.getLogger("lastgood_service").info("listening url=%s", _url(listener))
+    _Server(config).run(sockets=[listener])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Bound here and not by the server, so that the reason it cannot be is ours to say."""
+    where = f"{settings.host}:{settings.port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise SettingsError(f"{where} is no address to listen on: {error.strerror}; set LASTGOOD_HOST") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"cannot listen on {where}: {error.strerror}; choose another with LASTGOOD_PORT or LASTGOOD_HOST"
+        ) from None
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _settings_file() -> str:
+    try:
+        with open("lastgood.toml", encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"lastgood.toml cannot be read: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

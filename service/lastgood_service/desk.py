@@ -1,0 +1,42 @@
+"""What every route works with."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request  # noqa: TC002 - FastAPI looks the annotation up
+
+if TYPE_CHECKING:
+    from lastgood.catalog import Catalog
+    from lastgood.resume import Wishes
+    from lastgood.settings import Settings
+    from lastgood_service.answers import Answers
+    from lastgood_service.clock import Clock
+    from lastgood_service.knowledge import Knowledge
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A parsed `GET /checkpoints/latest`."""
+
+    run: str | None
+    wishes: Wishes
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    settings: Settings
+    catalog: Catalog
+    knowledge: Knowledge
+    answers: Answers
+    clock: Clock
+    asked: dict[bytes, Asked] = field(default_factory=dict)  #: by the query string that said so
+    closing: threading.Event = field(default_factory=threading.Event)  #: we are asked to end: nobody waits any longer
+
+
+def desk_of(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk

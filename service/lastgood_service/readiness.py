@@ -1,0 +1,87 @@
+"""What keeps us from vouching for an answer. Pure.
+
+A dead watcher is said, and stops no job: clients fall back by themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from lastgood.errors import NotReady
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from lastgood.catalog import Root, WorkerStatus
+
+HEARTBEAT_ALLOWANCE: Final = timedelta(seconds=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """One reason. `code` is stable; `root` where it concerns the runs of that root alone."""
+
+    code: str
+    message: str
+    advice: str
+    root: str | None = None
+
+
+_NEVER_STARTED: Final = Obstacle(
+    "worker-never-started",
+    "no worker has looked at anything yet",
+    "start one with `lastgood worker`, or both with `lastgood up DIR`, on the same LASTGOOD_STATE_DIR",
+)
+_FIRST_SCAN: Final = Obstacle(
+    "first-scan", "the worker is still looking through the folders for the first time", "ask again in a few seconds"
+)
+
+
+def is_alive(worker: WorkerStatus | None, now: datetime) -> bool:
+    """Whether the worker said so a short while ago."""
+    return worker is not None and now - worker.heartbeat_at <= HEARTBEAT_ALLOWANCE
+
+
+def trouble_of_worker(worker: WorkerStatus | None, now: datetime) -> Obstacle | None:
+    """Why nothing at all can be vouched for; None where nothing stands in the way."""
+    if worker is None:
+        return _NEVER_STARTED
+    if not is_alive(worker, now):
+        since = worker.heartbeat_at.isoformat(timespec="seconds")
+        return Obstacle(
+            "worker-silent",
+            f"the worker (process {worker.pid}) has said nothing since {since}",
+            "read its log, and start it again with `lastgood worker`",
+        )
+    return None if worker.first_scan_done else _FIRST_SCAN
+
+
+def frozen_roots(roots: Iterable[Root]) -> tuple[Obstacle, ...]:
+    """The roots of which nothing is concluded at the moment."""
+    return tuple(
+        Obstacle(
+            "root-frozen",
+            f"{root.path} is frozen: {root.frozen}",
+            "bring the folder back, for example by mounting it again; nothing in it was marked or removed meanwhile",
+            root.path,
+        )
+        for root in roots
+        if root.frozen
+    )
+
+
+def all_obstacles(worker: WorkerStatus | None, roots: Iterable[Root], now: datetime) -> tuple[Obstacle, ...]:
+    trouble = trouble_of_worker(worker, now)
+    return (*((trouble,) if trouble else ()), *frozen_roots(roots))
+
+
+def not_ready(obstacles: Sequence[Obstacle]) -> NotReady:
+    message = "; ".join(f"{obstacle.message}: {obstacle.advice}" for obstacle in obstacles)
+    return NotReady(message, obstacles=[obstacle_as_json(obstacle) for obstacle in obstacles])
+
+
+def obstacle_as_json(obstacle: Obstacle) -> dict[str, Any]:
+    return asdict(obstacle)
