@@ -276,10 +276,15 @@ class Catalog:
         return [Run(r.id, r.name, r.root, r.relative, _utc(r.first_seen_at)) for r in rows]
 
     def add_run(self, name: str, root: str, relative: str, now: datetime) -> int:
-        """The run's id; its name follows how many roots are watched today."""
+        """The run's id; its name follows which roots are watched today.
+
+        Where a run of another day's root has the same name, that one is called by its path from now on.
+        """
         with self._revising() as connection:
             here = sa.and_(_run.c.root == root, _run.c.relative == relative)
             found = connection.execute(sa.select(_run.c.id).where(here)).scalar()
+            for other in connection.execute(sa.select(_run).where(_run.c.name == name, ~here)).all():
+                _rename(connection, other.id, os.path.normpath(os.path.join(other.root, other.relative)))
             if found is not None:
                 _rename(connection, int(found), name)
                 return int(found)
@@ -345,6 +350,11 @@ class Catalog:
             ).scalar()
         return frozenset((row[0], row[1], row[2], row[3]) for row in json.loads(text or "[]"))
 
+    def digests(self, checkpoint_id: int) -> dict[str, str]:
+        """By path, what was first read of each file since the checkpoint settled."""
+        with self._engine.connect() as connection:
+            return _digests(connection, checkpoint_id)
+
     def read_before_boot(self, boot: str, since: datetime) -> list[int]:
         """Ids of what was verified after `since` under another boot of this machine: its bytes may not have lasted."""
         query = sa.select(_checkpoint.c.id).where(
@@ -408,6 +418,7 @@ class Catalog:
         """The save is finished."""
         with self._revising() as connection:
             sequence = connection.execute(sa.select(sa.func.max(_checkpoint.c.landing_seq))).scalar()
+            connection.execute(_file.delete().where(_file.c.checkpoint_id == checkpoint_id))
             _move_row(
                 connection,
                 checkpoint_id,
@@ -438,13 +449,7 @@ class Catalog:
                 active=False,
                 waiting_for=None,
             )
-            connection.execute(_file.delete().where(_file.c.checkpoint_id == checkpoint_id))
-            files = [
-                {"checkpoint_id": checkpoint_id, "path": f.path, "bytes": f.bytes, "digest": f.digest}
-                for f in report.files
-            ]
-            if files:
-                connection.execute(_file.insert(), files)
+            _keep_digests(connection, checkpoint_id, report)
 
     def recheck(self, checkpoint_id: int, reason: str) -> None:
         """It has to be read again before it counts."""
@@ -484,7 +489,7 @@ class Catalog:
                     run=run,
                     checkpoint_id=checkpoint_id,
                     name=name,
-                    message=message,
+                    message=_text(message),
                 )
             )
 
@@ -590,6 +595,23 @@ def _move_row(connection: sa.Connection, checkpoint_id: int, happening: Happenin
     connection.execute(_checkpoint.update().where(row).values(state=move(state, happening).value, **columns))
 
 
+def _digests(connection: sa.Connection, checkpoint_id: int) -> dict[str, str]:
+    here = sa.and_(_file.c.checkpoint_id == checkpoint_id, _file.c.digest.is_not(None))
+    return {row.path: row.digest for row in connection.execute(sa.select(_file).where(here))}
+
+
+def _keep_digests(connection: sa.Connection, checkpoint_id: int, report: Report) -> None:
+    """Those of the first reading stay until it settles anew: a later one that differs must not become the truth."""
+    first = _digests(connection, checkpoint_id)
+    connection.execute(_file.delete().where(_file.c.checkpoint_id == checkpoint_id))
+    files = [
+        {"checkpoint_id": checkpoint_id, "path": path, "bytes": f.bytes, "digest": first.get(path, f.digest)}
+        for path, f in ((_text(file.path), file) for file in report.files)
+    ]
+    if files:
+        connection.execute(_file.insert(), files)
+
+
 def _prepare(state_dir: str) -> None:
     try:
         os.makedirs(state_dir, mode=0o700, exist_ok=True)
@@ -668,7 +690,7 @@ def _sighting_columns(seen: Sighting) -> dict[str, Any]:
         "bytes": seen.bytes,
         "saved_at": seen.saved_at.timestamp(),
         "active": seen.active,
-        "waiting_for": seen.waiting_for,
+        "waiting_for": _text(seen.waiting_for) if seen.waiting_for else None,
     }
 
 
@@ -702,6 +724,11 @@ def _event_from(row: Any) -> Event:
 def _request_from(row: Any) -> Request:
     finished = _utc(row.finished_at) if row.finished_at is not None else None
     return Request(row.id, row.kind, row.run, row.name, row.state, row.result, _utc(row.created_at), finished)
+
+
+def _text(text: str) -> str:
+    r"""A file's name may be any bytes; SQLite takes text alone: those that are none become `\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _utc(seconds: float) -> datetime:

@@ -94,14 +94,15 @@ def latest(where: str | None, *, run: str | None, wait: float, or_none: bool, as
     wanted = _wishes(settings, **wishes)
     try:
         if where and not where.startswith(("http://", "https://")):
-            found = client.latest_in(where, _service(settings), wanted, run=run, wait=wait)
+            found = client.latest_in(where, _service(settings), wanted, run=run, wait=wait, root=settings.root)
         else:
             found = client.latest_from_service(_service(settings, where), run, wanted, wait)
     except NoCheckpointsYet:
         if or_none:
             return GOOD
         raise
-    click.echo(json.dumps(found) if as_json else client.rebased(found, settings.root))
+    found = {**found, "path": client.rebased(found, settings.root)}
+    click.echo(json.dumps(found) if as_json else found["path"])
     for warning in found["warnings"]:
         _complain(f"warning: {warning['message']}")
     return GOOD

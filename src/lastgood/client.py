@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from lastgood import naming, resume, writers
+from lastgood import naming, resume
 from lastgood.discovery import discover
 from lastgood.errors import (
     REFUSALS,
+    CannotTell,
     NoCheckpointsYet,
     NotACheckpoint,
     NotReady,
@@ -28,17 +29,18 @@ from lastgood.findings import Verdict
 from lastgood.inventory import take_inventory
 from lastgood.latest import inodes_are_stable
 from lastgood.life import State
-from lastgood.records import Component, Evidence, Level, Presence, Record, finding_as_json
-from lastgood.verify import verify
+from lastgood.own_look import own_look
+from lastgood.records import Component, Evidence, Presence, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lastgood.discovery import Candidate
-    from lastgood.records import Report
+    from lastgood.errors import LastgoodError
+
 
 _log = logging.getLogger("lastgood")
 _PATIENCE_SECONDS: Final = 2.0
+_DAMAGED: Final = frozenset({"incomplete", "corrupt", "unhealthy", "evidence"})  # reasons that hold for every asker
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +85,17 @@ def latest_from_service(service: Service, run: str | None, wishes: resume.Wishes
 
 
 def latest_in(
-    folder: str, service: Service, wishes: resume.Wishes, *, run: str | None = None, wait: float = 0.0
+    folder: str, service: Service, wishes: resume.Wishes, *, run: str | None = None, wait: float = 0.0, root: str = ""
 ) -> dict[str, Any]:
-    """The resume point below `folder`, from whoever can tell. The answer as JSON; `source` names who gave it."""
+    """The resume point below `folder`, from whoever can tell. The answer as JSON; `source` names who gave it.
+
+    `root`: where the watched folder lies here, if at another path than there.
+    """
     folder = os.path.abspath(folder)
     if not os.path.isdir(folder):
         raise NotACheckpoint(f"{folder}: no such folder")
     try:
-        watched = _run_watched_as(service, folder, run)
+        watched = _run_watched_as(service, folder, run, root)
         return {**latest_from_service(service, watched, wishes, wait), "source": "service"}
     except Unreachable as error:
         _log.info("%s", error)
@@ -102,23 +107,7 @@ def latest_in(
     answer = _from_file(run_folder, wishes)
     if answer is not None:
         return {**answer, "source": "file"}
-    return {**own_look(run_folder, wishes), "source": "own look"}
-
-
-def own_look(run_folder: str, wishes: resume.Wishes, level: Level = Level.FULL) -> dict[str, Any]:
-    """Verifies the checkpoints of one run newest first, until one can be handed out. The answer as JSON."""
-    candidates = [c for c in discover(run_folder).candidates if c.run == naming.ROOT_FOLDER and not c.copy]
-    if not candidates:
-        raise NoCheckpointsYet(f"there are no checkpoints in {run_folder}")
-    skipped: list[resume.Skipped] = []
-    records = _guessed_records(run_folder, candidates)
-    for guess in resume.lineage(records):
-        record = _judged(guess, level)
-        refusal = resume.refusal_of(record, wishes, frozenset())
-        if refusal is None:
-            return resume.answer_as_json(resume.Answer(record, tuple(skipped)))
-        skipped.append(refusal)
-    raise resume.none_acceptable([], skipped, wishes, frozenset())
+    return {**own_look(run_folder, wishes, refused=_refused_by_file(run_folder)), "source": "own look"}
 
 
 def _content_of(response: httpx.Response, url: str) -> Any:
@@ -128,7 +117,7 @@ def _content_of(response: httpx.Response, url: str) -> Any:
         raise Unreachable(f"what answers at {url} is not lastgood (status {response.status_code})") from None
     if response.is_success:
         return content
-    kind = REFUSALS.get(content.get("code", "")) if isinstance(content, dict) else None
+    kind = REFUSALS.get(str(content.get("code"))) if isinstance(content, dict) else None
     if kind is None:
         detail = content.get("detail") if isinstance(content, dict) else content
         raise Unreachable(f"the service at {url} failed with status {response.status_code}: {detail}")
@@ -136,30 +125,59 @@ def _content_of(response: httpx.Response, url: str) -> Any:
     raise kind(str(content.get("detail") or content.get("title")), **details)
 
 
-def _run_watched_as(service: Service, folder: str, run: str | None) -> str | None:
-    """The name under which the service watches the folder. Unreachable where it does not watch it at all."""
+def _run_watched_as(service: Service, folder: str, run: str | None, root: str) -> str:
+    """The name under which the service watches the folder's run. Unreachable where it does not watch it at all."""
     status = service.get("/status")
-    roots = [str(root) for root in (status["watch"] or {}).get("roots", [])]
-    real = os.path.realpath(folder)
-    if not any(real == os.path.realpath(r) or real.startswith(os.path.realpath(r) + "/") for r in roots):
+    try:
+        roots = [str(path) for path in (status["watch"] or {}).get("roots", ())]
+        paths = {str(entry["name"]): str(entry["path"]) for entry in status["runs"]}
+        obstacles = [obstacle for obstacle in status["obstacles"] if obstacle["message"]]
+    except (AttributeError, KeyError, TypeError):
+        raise Unreachable(f"what answers at {service.url} is not lastgood") from None
+    there = _as_watched(folder, root, roots)
+    if not any(_is_below(there, path) for path in roots):
         raise Unreachable(f"the service at {service.url} does not watch {folder}")
-    below = [
-        str(entry["name"])
-        for entry in status["runs"]
-        if os.path.realpath(entry["path"]) == real or os.path.realpath(entry["path"]).startswith(real + "/")
-    ]
-    if run is not None:
+    below = sorted(name for name, path in paths.items() if _is_below(path, there))
+    if run is not None and run not in below:
+        wanted = os.path.realpath(os.path.join(there, run))
+        below = [name for name in below if os.path.realpath(paths[name]) == wanted]
+    elif run is not None:
         return run
     if len(below) > 1:
         raise RunAmbiguous(f"{folder} holds several runs: {', '.join(below)}; name one with --run", runs=below)
     if not below:
-        raise NoCheckpointsYet(f"nothing has been saved in {folder} yet")
+        own = [obstacle for obstacle in obstacles if not obstacle.get("root") or _is_below(there, obstacle["root"])]
+        raise _not_seen(service, _only_run_folder(folder, run), own)
     return below[0]
+
+
+def _not_seen(service: Service, run_folder: str, obstacles: list[Mapping[str, Any]]) -> LastgoodError:
+    """Why the service lists nothing there. That nothing was saved must be true: a job would start from scratch."""
+    if obstacles:
+        return NotReady("; ".join(str(obstacle["message"]) for obstacle in obstacles), obstacles=obstacles)
+    if discover(run_folder).candidates:
+        return Unreachable(f"the service at {service.url} has not seen yet what lies in {run_folder}")
+    return NoCheckpointsYet(f"nothing has been saved in {run_folder} yet")
+
+
+def _as_watched(folder: str, root: str, roots: list[str]) -> str:
+    """Where the watcher sees the folder."""
+    if root and len(roots) == 1 and _is_below(folder, root):
+        return os.path.normpath(os.path.join(roots[0], os.path.relpath(folder, root)))
+    return folder
+
+
+def _is_below(path: str, folder: str) -> bool:
+    path, folder = os.path.realpath(path), os.path.realpath(folder)
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _only_run_folder(folder: str, run: str | None) -> str:
     if run is not None:
-        return os.path.normpath(os.path.join(folder, run))
+        named = os.path.normpath(os.path.join(folder, run))
+        if not os.path.isdir(named):
+            raise NotACheckpoint(f"{named}: no such folder")
+        return named
     runs = sorted({candidate.run for candidate in discover(folder).candidates})
     if len(runs) > 1:
         raise RunAmbiguous(f"{folder} holds several runs: {', '.join(runs)}; name one with --run", runs=runs)
@@ -169,17 +187,47 @@ def _only_run_folder(folder: str, run: str | None) -> str:
 def _from_file(run_folder: str, wishes: resume.Wishes) -> dict[str, Any] | None:
     """The answer in latest.json, if it still holds, fits the wishes, and nothing newer came since it was written."""
     try:
-        with open(os.path.join(run_folder, naming.OWN_FOLDER, "latest.json"), encoding="utf-8") as file:
-            answer: dict[str, Any] = json.load(file)
+        answer, written_at = _read_latest(run_folder)
         path = os.path.join(run_folder, answer["name"])
         inventory = take_inventory(path, inodes=inodes_are_stable(run_folder))
-        refused = {skipped["name"] for skipped in answer["skipped"]}
+        # Refused for a reason that these wishes share; where the file was written for stricter ones, we look ourselves.
+        refused = {s["name"] for s in answer["skipped"] if s["reason"] in _DAMAGED}
         fits = resume.refusal_of(_record_from(answer), wishes, frozenset()) is None
-    except (OSError, ValueError, KeyError, TypeError, NotACheckpoint):
+    except (OSError, ValueError, KeyError, TypeError, NotACheckpoint, CannotTell):
         return None
-    newest = max((c.number for c in discover(run_folder).candidates if c.name not in refused), default=0)
-    same = inventory.fingerprint == answer["fingerprint"] and newest <= _number(answer["name"])
-    return {**answer, "path": path} if same and fits else None
+    others = [c for c in discover(run_folder).candidates if c.run == naming.ROOT_FOLDER and c.name != answer["name"]]
+    newer = [
+        c
+        for c in others
+        if c.mtime_ns > written_at or (c.number > _number(answer["name"]) and c.name not in refused and not c.copy)
+    ]
+    same = inventory.fingerprint == answer["fingerprint"]
+    return {**answer, "path": path} if same and fits and not newer else None
+
+
+def _refused_by_file(run_folder: str) -> dict[str, resume.Reason]:
+    """What latest.json refuses, whatever anybody wishes, and nobody has touched since it was written."""
+    try:
+        answer, written_at = _read_latest(run_folder)
+        told = answer["refusal"].get("refused", ()) if "refusal" in answer else answer["skipped"]
+        reasons = {s["name"]: (str(s["reason"]), str(s["message"])) for s in told if s["reason"] in _DAMAGED}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {name: reason for name, reason in reasons.items() if _is_older(os.path.join(run_folder, name), written_at)}
+
+
+def _is_older(path: str, moment: int) -> bool:
+    try:
+        return all(entry.ctime_ns < moment for entry in take_inventory(path).entries)
+    except (NotACheckpoint, CannotTell):
+        return False
+
+
+def _read_latest(run_folder: str) -> tuple[dict[str, Any], int]:
+    """What latest.json says, and when it was written, in nanoseconds."""
+    with open(os.path.join(run_folder, naming.OWN_FOLDER, "latest.json"), encoding="utf-8") as file:
+        answer: dict[str, Any] = json.load(file)
+        return answer, os.fstat(file.fileno()).st_mtime_ns
 
 
 def _number(name: str) -> int:
@@ -211,60 +259,6 @@ def _record_from(answer: Mapping[str, Any]) -> Record:
     )
 
 
-def _guessed_records(run_folder: str, candidates: list[Candidate]) -> list[Record]:
-    """Records of folders that nobody watched while they landed, in the order in which they likely did."""
-    inodes = inodes_are_stable(run_folder)
-    inventories = [take_inventory(os.path.join(run_folder, c.relative_path), inodes=inodes) for c in candidates]
-    saved = [(inventory.newest_mtime_ns / 1e9, c.number) for inventory, c in zip(inventories, candidates, strict=True)]
-    records: list[Record] = []
-    for place in resume.first_look_order(saved):
-        candidate, inventory = candidates[place], inventories[place]
-        at = datetime.fromtimestamp(saved[place][0], tz=UTC)
-        records.append(
-            Record(
-                id=len(records) + 1,
-                run=os.path.basename(run_folder),
-                root=run_folder,
-                relative_path=candidate.relative_path,
-                name=candidate.name,
-                number=candidate.number,
-                generation=1,
-                state=State.SETTLED,
-                first_seen_at=at,
-                saved_at=at,
-                bytes=inventory.bytes,
-                fingerprint=inventory.fingerprint,
-                before_us=True,
-                branch=resume.branch_for(records, candidate.number),
-                evidence=Evidence.STRUCTURAL,
-            )
-        )
-    return records
-
-
-def _judged(guess: Record, level: Level) -> Record:
-    inodes = inodes_are_stable(guess.root)
-    report = verify(guess.path, level, inodes=inodes)
-    return replace(
-        guess,
-        state=State.VERIFIED,
-        verdict=report.verdict,
-        verified_at=datetime.now(UTC),
-        evidence=Evidence.QUIET if _is_being_written(guess, report) else Evidence.STRUCTURAL,
-        step_in_state=report.step,
-        epoch=report.epoch,
-        world_size=report.world_size,
-        exact_resume=report.exact_resume,
-        components=report.components,
-        warnings=tuple(finding_as_json(finding) for finding in report.warnings),
-    )
-
-
-def _is_being_written(record: Record, report: Report) -> bool:
-    paths = (os.path.join(record.path, file.path) for file in report.files)
-    return any(writers.is_open_for_writing(path) for path in paths)
-
-
 def token_from(path: str) -> str:
     """The token in the file; "" where it cannot be read: reads on loopback need none."""
     try:
@@ -275,5 +269,9 @@ def token_from(path: str) -> str:
 
 
 def rebased(answer: Mapping[str, Any], root: str) -> str:
-    """The checkpoint's path as this process sees it: below `root`, where the watched folder is mounted elsewhere."""
-    return os.path.join(root, answer["relative_path"]) if root else str(answer["path"])
+    """The checkpoint's path as this process sees it: below `root`, where the watched folder is mounted elsewhere.
+
+    What we found ourselves, or by the file beside it, lies where we saw it.
+    """
+    told = answer.get("source", "service") == "service"
+    return os.path.join(root, answer["relative_path"]) if root and told else str(answer["path"])

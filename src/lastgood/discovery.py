@@ -37,7 +37,10 @@ class Discovery:
 
 
 def discover(root: str) -> Discovery:
-    """Every checkpoint folder below `root`, four levels deep, never inside a checkpoint."""
+    """Every checkpoint folder below `root`, four levels deep, never inside a checkpoint.
+
+    Folders whose names are not text are passed over: nobody could be told of them.
+    """
     found = Discovery()
     _visit(root, naming.ROOT_FOLDER, 0, found)
     return found
@@ -67,10 +70,18 @@ def _folders(path: str) -> Iterator[os.DirEntry[str]]:
     with os.scandir(path) as entries:
         for entry in entries:
             try:
-                if entry.is_dir():
+                if entry.is_dir() and _is_text(entry.name):
                     yield entry
             except OSError:
                 continue
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # a byte that is not UTF-8
+        return False
+    return True
 
 
 def _add_candidate(found: Discovery, child: os.DirEntry[str], run: str, relative: str, number: int) -> None:

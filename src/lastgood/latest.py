@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
 from lastgood import resume, writers
 from lastgood.errors import CannotTell, NotACheckpoint
@@ -12,7 +14,9 @@ from lastgood.inventory import take_inventory
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lastgood.records import Record
+    from lastgood.records import Inventory, Record
+
+_LAST_SECOND: Final = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
 
 
 def resume_point_now(records: Sequence[Record], wishes: resume.Wishes) -> resume.Answer:
@@ -37,7 +41,20 @@ def is_as_verified(record: Record) -> bool:
     return inventory.fingerprint == record.fingerprint
 
 
-@functools.lru_cache(maxsize=256)
+def saved_at(inventory: Inventory) -> datetime:
+    """The newest time of its files, as far as a calendar goes: a file may claim any time."""
+    return datetime.fromtimestamp(min(max(inventory.newest_mtime_ns / 1e9, 0.0), _LAST_SECOND), tz=UTC)
+
+
 def inodes_are_stable(root: str) -> bool:
     """Whether a file keeps its inode number there as long as it lives; on network filesystems it may not."""
+    try:
+        device = os.stat(root).st_dev
+    except OSError:
+        device = 0
+    return _inodes_are_stable(root, device)
+
+
+@functools.lru_cache(maxsize=256)
+def _inodes_are_stable(root: str, _device: int) -> bool:  # a disk may be mounted there while we run
     return not writers.is_network(writers.filesystem_of(root))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OWN_PREFIX: Final = ".lastgood"
 ROOT_MARKER: Final = ".lastgood-root"
@@ -57,6 +60,26 @@ def marks_progress(name: str) -> bool:
 def is_ours(name: str) -> bool:
     """Whether lastgood wrote it: left out of every inventory."""
     return name.startswith(OWN_PREFIX)
+
+
+def root_names(roots: Sequence[str]) -> dict[str, str]:
+    """How each of several roots is called: the last part of its path, and as many more as tell it from the others.
+
+    No name begins another one, so that no run of a root can be taken for one of another root.
+    """
+    parts = {root: root.strip("/").split("/") for root in roots}
+    used = dict.fromkeys(parts, 1)
+    while True:
+        names = {root: "/".join(parts[root][-used[root] :]) for root in parts}
+        alike = {root for root, name in names.items() for other, its in names.items() if _alike(root, name, other, its)}
+        short = [root for root in alike if used[root] < len(parts[root])]
+        if not short:
+            return names
+        used.update({root: used[root] + 1 for root in short})
+
+
+def _alike(root: str, name: str, other: str, its: str) -> bool:
+    return root != other and (name == its or name.startswith(its + "/") or its.startswith(name + "/"))
 
 
 def run_name(root_name: str, relative: str, *, several_roots: bool) -> str:

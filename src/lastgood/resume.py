@@ -28,6 +28,9 @@ class Wishes:
     strict: bool = False  #: refuse warnings
 
 
+Reason = tuple[str, str]  #: a stable word, and a sentence
+
+
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """A checkpoint that was passed over, and why."""

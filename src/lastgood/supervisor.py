@@ -40,7 +40,7 @@ def run_both(settings: Settings) -> int:
     while not stop.wait(_LOOK_EVERY) and died is None:
         died = next((name for name, child in children.items() if child.poll() is not None), None)
     _end(list(children.values()))
-    if died is None:
+    if died is None or stop.is_set():  # Ctrl-C reaches the children too: they may have ended before we noticed
         click.echo("lastgood: stopped", err=True)
         return 0
     click.echo(f"lastgood: the {died} ended with code {children[died].returncode}; its last lines say why", err=True)
@@ -49,6 +49,10 @@ def run_both(settings: Settings) -> int:
 
 def _make_folders(roots: Sequence[str]) -> None:
     for root in roots:
+        if ":" in root:
+            raise SettingsError(
+                f"{root} has a colon in its name: watch its parent, or set LASTGOOD_ROOTS to a link to it"
+            )
         if os.path.isdir(root):
             continue
         try:

@@ -68,9 +68,9 @@ def _run(settings: Settings, catalog: Catalog) -> None:
 def _loop(reconciler: Reconciler, catalog: Catalog, wake: threading.Event, stop: threading.Event) -> None:
     while not stop.is_set():
         wake.clear()
+        seen = catalog.version()  # before the look: what is asked while it lasts must not wait for the next one
         due = time.monotonic() + reconciler.look()
         stop.wait(_SHORTEST_PAUSE)
-        seen = catalog.version()
         while not stop.is_set() and not wake.is_set() and (left := due - time.monotonic()) > 0:
             wake.wait(min(left, _REQUESTS_EVERY))
             reconciler.heartbeat()

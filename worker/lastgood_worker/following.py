@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from lastgood import resume, writers
@@ -14,9 +13,10 @@ from lastgood.errors import CannotTell, NotACheckpoint
 from lastgood.findings import Severity
 from lastgood.formats import Unsteady
 from lastgood.inventory import take_inventory
+from lastgood.latest import saved_at
 from lastgood.life import State
 from lastgood.records import Evidence, Inventory, Record
-from lastgood.verify import outline
+from lastgood.verify import Outline, outline
 from lastgood_worker import settling
 from lastgood_worker.roots import RootView, Tracked
 
@@ -79,7 +79,7 @@ class Following:
         tracked = root.tracked[candidate.relative_path]
         record = self._ledger[tracked.record_id]
         try:
-            inventory = take_inventory(record.path, inodes=root.inodes)
+            inventory = take_inventory(record.path, inodes=root.disk.inodes)
         except NotACheckpoint:
             return None  # the next discovery finds it gone
         except CannotTell as error:
@@ -89,6 +89,10 @@ class Following:
         if record.state is State.VERIFIED:
             return self._look_at_verified(root, candidate, run_id, inventory, now)
         if record.state is State.SETTLED and inventory.fingerprint == record.fingerprint:
+            return None
+        if record.state is State.SETTLED and record.verdict is not None and self._is_same_content(record, inventory):
+            # It is read again, and its metadata changed meanwhile: what was read of its bytes before still counts.
+            self._metadata_changed(record, inventory)
             return None
         return self._look_at_landing(root, tracked, inventory, now)
 
@@ -105,18 +109,25 @@ class Following:
         tracked = root.tracked[candidate.relative_path]
         record = self._ledger[tracked.record_id]
         if inventory.fingerprint == record.fingerprint:
-            tracked.shrinking_since = None
+            if tracked.shrinking_since is not None:
+                tracked.shrinking_since = None
+                self._ledger.changed.add(record.run)
             return None
-        settled = self._ledger.catalog.settled_content(record.id)
-        if inventory.content == settled and not inventory.unfinished:
+        if self._is_same_content(record, inventory):
             self._metadata_changed(record, inventory)
             return None
+        settled = self._ledger.catalog.settled_content(record.id)
         if inventory.content < settled and not inventory.unfinished:
             # Files go, none changes: somebody removes it. Until it is gone, `latest` refuses it by its fingerprint.
-            tracked.shrinking_since = tracked.shrinking_since or now
-            if now - tracked.shrinking_since < root.pace.quiet:
+            if tracked.shrinking_since is None:
+                tracked.shrinking_since = now
+                self._ledger.changed.add(record.run)  # the answer changes, though the record does not
+            if now - tracked.shrinking_since < root.disk.pace.quiet:
                 return self._settings.scan_landing_seconds
         return self._rewritten(root, candidate, run_id, record)
+
+    def _is_same_content(self, record: Record, inventory: Inventory) -> bool:
+        return not inventory.unfinished and inventory.content == self._ledger.catalog.settled_content(record.id)
 
     def _metadata_changed(self, record: Record, inventory: Inventory) -> None:
         """A hard link or a chmod: it is read again in the background, and goes on being served."""
@@ -160,16 +171,18 @@ class Following:
             tracked.watched = self._first_observation(record, inventory, tracked)
         tracked.watched = watched = settling.observe(tracked.watched, inventory, now)
         look = None
-        if settling.needs_look(watched, root.pace, now):
+        if settling.needs_look(watched, root.disk.pace, now):
             try:
-                look = settling.Look(outline(record.path, inventory), _being_written(root, record, inventory))
+                look = settling.Look(_outline(tracked, record, watched), _being_written(root, record, inventory))
             except Unsteady:
                 return self._settings.scan_landing_seconds
-        decision = settling.decide(watched, look, root.pace, now, later_landed=self._later_landed(record))
+        decision = settling.decide(watched, look, root.disk.pace, now, later_landed=self._later_landed(record))
         if isinstance(decision, settling.Settled):
             self._settle(record, tracked, inventory, decision)
             return None
         self._note_waiting(tracked, inventory, decision, now)
+        if decision.seconds is None and not decision.active:
+            return self._settings.scan_idle_seconds  # dead, as it seems: if it stirs after all, its files show it
         scan = self._settings.scan_landing_seconds
         return scan if decision.seconds is None else min(decision.seconds, scan)
 
@@ -213,13 +226,19 @@ class Following:
             self._ledger.event("settled", message, record=settled)
 
 
+def _outline(tracked: Tracked, record: Record, watched: settling.Watched) -> Outline:
+    """Headers are read once for each state of the folder, however often it is looked at while it is quiet."""
+    if tracked.outline is None or tracked.outline[0] != watched.fingerprint:
+        tracked.outline = watched.fingerprint, outline(record.path, watched.inventory)
+    return tracked.outline[1]
+
+
 def _being_written(root: RootView, record: Record, inventory: Inventory) -> str | None:
-    if not root.probes_writers:
+    if not root.disk.probes_writers:
         return None
     files = (entry.path for entry in inventory.entries if entry.kind == "file")
     return next((file for file in files if writers.is_open_for_writing(os.path.join(record.path, file))), None)
 
 
 def _sighting(inventory: Inventory, *, active: bool, waiting_for: str | None) -> Sighting:
-    saved_at = datetime.fromtimestamp(inventory.newest_mtime_ns / 1e9, tz=UTC)
-    return Sighting(inventory.fingerprint, inventory.bytes, saved_at, active, waiting_for)
+    return Sighting(inventory.fingerprint, inventory.bytes, saved_at(inventory), active, waiting_for)

@@ -10,7 +10,7 @@ from lastgood.findings import Severity
 from lastgood.life import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from datetime import datetime
 
     from lastgood.catalog import Catalog
@@ -30,13 +30,17 @@ class Clock:
 class Ledger:
     """Every write goes through it and is read back; `changed` collects the runs whose answer it may move."""
 
-    def __init__(self, catalog: Catalog, clock: Clock) -> None:
+    def __init__(self, catalog: Catalog, clock: Clock, roots: Collection[str]) -> None:
+        """Holds what lies below `roots`; the catalog also remembers what was watched on other days."""
         self.catalog, self.clock = catalog, clock
-        self._records = {record.id: record for record in catalog.records()}
+        self._records = {record.id: record for record in catalog.records() if record.root in roots}
         self.changed: set[str] = {record.run for record in self._records.values()}
 
     def __getitem__(self, checkpoint_id: int) -> Record:
         return self._records[checkpoint_id]
+
+    def __contains__(self, checkpoint_id: int) -> bool:
+        return checkpoint_id in self._records
 
     def of_run(self, run: str) -> list[Record]:
         return [record for record in self._records.values() if record.run == run]

@@ -15,8 +15,11 @@ def why_frozen(known: Root | None, path: str) -> str | None:
         device = os.stat(path).st_dev
     except OSError as error:
         return f"{path} cannot be looked at: {error.strerror}"
-    if known is None or not known.marker:
+    if known is None:
         return None
+    if not known.marker:  # none could be written: an empty folder on another device is a mount point without its disk
+        unmounted = known.device not in (0, device) and not os.listdir(path)
+        return f"{path} is empty, and lies on another device than before: is its disk mounted?" if unmounted else None
     if device != known.device and _marker_text(path) != known.marker:
         return f"{path} lies on another device than before: is its disk mounted?"
     text = _marker_text(path)

@@ -14,7 +14,7 @@ from lastgood.catalog import WorkerStatus
 from lastgood_worker.following import Following
 from lastgood_worker.ledger import Clock, Ledger
 from lastgood_worker.publishing import Publisher
-from lastgood_worker.roots import RootView, Tracked, is_ready, make_known, open_root
+from lastgood_worker.roots import RootView, Tracked, is_ready, make_known, open_roots
 from lastgood_worker.verdicts import Verdicts
 
 if TYPE_CHECKING:
@@ -38,12 +38,13 @@ class Reconciler:
         self, settings: Settings, catalog: Catalog, watch: Watch, judging: Judging, clock: Clock, *, boot: str
     ) -> None:
         self._settings, self._watch, self._judging, self._clock = settings, watch, judging, clock
-        self._ledger = Ledger(catalog, clock)
+        self._roots = open_roots(settings, catalog)
+        self._run_ids: dict[str, int] = {}
+        self._name_known_runs(catalog)
+        self._ledger = Ledger(catalog, clock, [root.path for root in self._roots])
         self._verdicts = Verdicts(self._ledger, judging, boot)
         self._following = Following(settings, self._ledger, self._verdicts)
         self._publisher = Publisher(settings, self._ledger)
-        self._roots = [open_root(path, settings, self._ledger) for path in settings.roots]
-        self._run_ids: dict[str, int] = {}
         self._started_at = clock.now()
         self._heartbeat_at = float("-inf")
         self._scanned = False
@@ -54,7 +55,7 @@ class Reconciler:
         now = self._clock.monotonic()
         self._answer_requests()
         stirred = self._watch.take_stirred()
-        ready = [root for root in self._roots if is_ready(root, self._ledger)]
+        ready = [root for root in self._roots if is_ready(root, self._settings, self._ledger)]
         ready_paths = {root.path for root in ready}
         self._verdicts.collect(self._unfinished, lambda record: record.root in ready_paths)
         delays = [self._look_at_root(root, _folders_of(stirred, root.path), now) for root in ready]
@@ -95,16 +96,23 @@ class Reconciler:
                 run_id = self._run_id(root, candidate)
                 delays.append(self._following.look(root, candidate, run_id, now))
         self._notice_vanished(root, found)
-        root.temporary |= found.temporary
+        root.temporary = found.temporary  # no longer: the kernel gives a removed folder's number to the next one
         root.scanned = True
         return max(min(delay for delay in delays if delay is not None), _SHORTEST_DELAY)
 
     def _idle_seconds(self, root: RootView) -> float:
-        if self._watch.status.mode == "events" or root.idle_seconds > self._settings.scan_idle_seconds:
-            return root.idle_seconds
+        if self._watch.status.mode == "events" or root.disk.idle_seconds > self._settings.scan_idle_seconds:
+            return root.disk.idle_seconds
         return self._settings.scan_blind_seconds
 
     # --- which folders there are ---
+
+    def _name_known_runs(self, catalog: Catalog) -> None:
+        """Gives the runs that we know their names of today: those follow which roots are watched."""
+        roots = {root.path: root for root in self._roots}
+        for run in catalog.runs():
+            if root := roots.get(run.root):
+                catalog.add_run(root.run_name(run.relative), run.root, run.relative, self._clock.now())
 
     def _adopt(self, root: RootView, candidates: Iterable[Candidate]) -> None:
         """Gives every folder that we meet for the first time its place in memory, and a row where it has none."""
@@ -129,7 +137,7 @@ class Reconciler:
                 self._ledger.event("landing", f"{candidate.name} is landing", record=record)
 
     def _run_name(self, root: RootView, candidate: Candidate) -> str:
-        return root.run_name(candidate.run, several_roots=len(self._roots) > 1)
+        return root.run_name(candidate.run)
 
     def _run_id(self, root: RootView, candidate: Candidate) -> int:
         name = self._run_name(root, candidate)
@@ -143,7 +151,7 @@ class Reconciler:
         """Folders that are no longer there: the trainer's own rotation. What could not be listed is left alone."""
         there = {candidate.relative_path for candidate in found.candidates}
         lost = [path for path in root.tracked if path not in there and not _is_below(path, found.unlisted)]
-        if not is_ready(root, self._ledger):
+        if not is_ready(root, self._settings, self._ledger):
             return  # it was unmounted under our eyes
         for path in lost:
             self._vanished(root.tracked.pop(path).record_id)
@@ -187,10 +195,17 @@ class Reconciler:
 
 
 def _in_landing_order(root: RootView, candidates: list[Candidate], *, before_us: bool) -> list[Candidate]:
+    runs: dict[str, list[Candidate]] = {}
+    for candidate in sorted(candidates, key=lambda c: (c.run, c.number)):
+        runs.setdefault(candidate.run, []).append(candidate)
     if not before_us:  # several within one look: a fast run, which counts upwards
-        return sorted(candidates, key=lambda candidate: candidate.number)
-    saved = ((root.inventory(c).newest_mtime_ns / 1e9, c.number) for c in candidates)
-    return [candidates[place] for place in resume.first_look_order(saved)]
+        return [candidate for run in runs.values() for candidate in run]
+    return [candidate for run in runs.values() for candidate in _by_time(root, run)]
+
+
+def _by_time(root: RootView, run: list[Candidate]) -> list[Candidate]:
+    saved = ((root.inventory(c).newest_mtime_ns / 1e9, c.number) for c in run)
+    return [run[place] for place in resume.first_look_order(saved)]
 
 
 def _folders_of(paths: Iterable[str], root: str) -> set[str]:

@@ -16,8 +16,10 @@ from lastgood.records import Inventory
 from lastgood_worker import marking, settling
 
 if TYPE_CHECKING:
+    from lastgood.catalog import Catalog
     from lastgood.discovery import Candidate
     from lastgood.settings import Settings
+    from lastgood.verify import Outline
     from lastgood_worker.ledger import Ledger
 
 
@@ -34,6 +36,18 @@ class Tracked:
     written_at: float = float("-inf")
     shrinking_since: float | None = None
     unfinished: str | None = None  #: why its save was given up
+    outline: tuple[str, Outline] | None = None  #: the last one, and the fingerprint that it was made for
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """What the filesystem below a root allows."""
+
+    device: int | None
+    pace: settling.Pace
+    idle_seconds: float
+    probes_writers: bool
+    inodes: bool
 
 
 @dataclass(slots=True)
@@ -41,12 +55,10 @@ class RootView:
     """What we hold in memory of one root."""
 
     path: str
+    name: str  #: what its runs' names begin with; "" where it is the only root
     known: Root | None
-    pace: settling.Pace
-    idle_seconds: float
-    probes_writers: bool
-    inodes: bool
-    temporary: set[int] = field(default_factory=set)  #: inodes of folders that were seen under unfinished names
+    disk: Disk
+    temporary: set[int] = field(default_factory=set)  #: inodes of the folders under unfinished names, at the last look
     tracked: dict[str, Tracked] = field(default_factory=dict)  #: by path below the root
     scanned: bool = False  #: since we started
 
@@ -57,25 +69,30 @@ class RootView:
     def run_folder(self, run: str) -> str:
         return os.path.normpath(os.path.join(self.path, run))
 
-    def run_name(self, run: str, *, several_roots: bool) -> str:
-        return naming.run_name(os.path.basename(self.path), run, several_roots=several_roots)
+    def run_name(self, run: str) -> str:
+        return naming.run_name(self.name, run, several_roots=bool(self.name))
 
     def inventory(self, candidate: Candidate) -> Inventory:
         """The folder's files; nothing where it went away, or the disk does not answer just now."""
         try:
-            return take_inventory(os.path.join(self.path, candidate.relative_path), inodes=self.inodes)
+            return take_inventory(os.path.join(self.path, candidate.relative_path), inodes=self.disk.inodes)
         except (NotACheckpoint, CannotTell):
             return Inventory(())
 
 
-def open_root(path: str, settings: Settings, ledger: Ledger) -> RootView:
-    """The view of a folder as it is at start."""
-    path = os.path.abspath(path)
+def open_roots(settings: Settings, catalog: Catalog) -> list[RootView]:
+    """The views of the watched folders as they are at start."""
+    paths = list(dict.fromkeys(os.path.abspath(path) for path in settings.roots))
+    names = naming.root_names(paths) if len(paths) > 1 else {}
+    known = {root.path: root for root in catalog.roots()}
+    return [RootView(path, names.get(path, ""), known.get(path), _disk_below(path, settings)) for path in paths]
+
+
+def _disk_below(path: str, settings: Settings) -> Disk:
     filesystem = writers.filesystem_of(path)
     network = writers.is_network(filesystem)
-    return RootView(
-        path=path,
-        known=next((root for root in ledger.catalog.roots() if root.path == path), None),
+    return Disk(
+        device=_device_of(path),
         pace=settling.Pace(
             quiet=settings.quiet_network_seconds if network else settings.quiet_seconds,
             sure=settings.quiet_sure_seconds,
@@ -87,7 +104,14 @@ def open_root(path: str, settings: Settings, ledger: Ledger) -> RootView:
     )
 
 
-def is_ready(root: RootView, ledger: Ledger) -> bool:
+def _device_of(path: str) -> int | None:
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return None
+
+
+def is_ready(root: RootView, settings: Settings, ledger: Ledger) -> bool:
     """Whether the root is the one we know. Where it is not, nothing in it is marked, judged or concluded."""
     why = marking.why_frozen(root.known, root.path)
     if why != (root.known.frozen if root.known else None):
@@ -97,6 +121,8 @@ def is_ready(root: RootView, ledger: Ledger) -> bool:
             ledger.event("root-frozen", why, Severity.WARNING)
         else:
             ledger.event("root-back", f"{root.path} is back")
+    if why is None and _device_of(root.path) != root.disk.device:  # it was mounted since we last looked
+        root.disk = _disk_below(root.path, settings)
     return why is None
 
 

@@ -78,7 +78,8 @@ def observe(before: Watched | None, inventory: Inventory, now: float) -> Watched
         return Watched(inventory, fingerprint, now)
     if fingerprint == before.fingerprint:
         return before
-    seen = replace(before, inventory=inventory, fingerprint=fingerprint, changed_at=now)
+    # What a rename brought was whole at first sight: where more comes after it, the rename proves nothing.
+    seen = replace(before, inventory=inventory, fingerprint=fingerprint, changed_at=now, renamed=False)
     gap = now - before.changed_at
     if gap <= _LONGEST_PAUSE:
         return replace(seen, longest_gap=max(before.longest_gap, gap))
@@ -106,6 +107,8 @@ def needs_look(watched: Watched, pace: Pace, now: float) -> bool:
 def decide(watched: Watched, look: Look | None, pace: Pace, now: float, *, later_landed: bool) -> Wait | Settled:
     """Whether the save is finished, on what evidence, or what it waits for."""
     quiet = now - watched.changed_at
+    if _is_empty(watched.inventory):  # there is nothing that could be judged, however long it lasts
+        return Wait("there is nothing in it yet", active=quiet < pace.quiet)
     obstacle = _obstacle(watched, look)
     if obstacle is None and look is not None:
         evidence = _evidence(watched, look.outline)
@@ -119,6 +122,10 @@ def decide(watched: Watched, look: Look | None, pace: Pace, now: float, *, later
         return Settled(Evidence.QUIET, unfinished=obstacle)
     writing = look is not None and look.being_written is not None
     return Wait(obstacle or "", active=writing or quiet < _window(watched, Evidence.STRUCTURAL, pace))
+
+
+def _is_empty(inventory: Inventory) -> bool:
+    return not (inventory.entries or inventory.temporary or inventory.unreadable)
 
 
 def _obstacle(watched: Watched, look: Look | None) -> str | None:
@@ -144,7 +151,7 @@ def _not_rewritten(watched: Watched) -> str | None:
 
 
 def _evidence(watched: Watched, outline: Outline) -> Evidence:
-    if watched.declared:
+    if watched.declared and outline.known:  # of what we do not know, not even the job can say what is still to come
         return Evidence.DECLARED
     if outline.last_file and _is_newest(outline.last_file, watched.inventory):
         return Evidence.MARKER

@@ -12,13 +12,14 @@ from lastgood.life import State
 from lastgood_worker.judging import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lastgood.records import Record, Report
     from lastgood_worker.judging import Judging
     from lastgood_worker.ledger import Ledger
 
 _TRY_AGAIN_AFTER: Final = 5.0  # seconds, where the disk did not answer
+_UNREADABLE_AGAIN_AFTER: Final = 600.0  # what could not be read is no verdict on it: a disk may answer again
 _BOOT_GRACE: Final = timedelta(minutes=10)
 
 
@@ -36,11 +37,13 @@ class Verdicts:
         if last is None:
             return
         for found in self._ledger.catalog.read_before_boot(self._boot, last.heartbeat_at - _BOOT_GRACE):
-            self._ledger.write(found, "recheck", "the machine went down after it was verified")
+            if found in self._ledger:
+                self._ledger.write(found, "recheck", "the machine went down after it was verified")
 
     def recheck(self, record: Record) -> None:
         """Reads it again in the background; meanwhile its verdict stands."""
         self._rechecks.add(record.id)
+        self._not_before.pop(record.id, None)
 
     def drop(self, record_id: int) -> None:
         """What was read of it counts no more: it is being rewritten, or went away."""
@@ -56,13 +59,15 @@ class Verdicts:
         waiting = [
             record
             for record in self._ledger.present()
-            if (record.state is State.SETTLED or record.id in self._rechecks)
-            and self._not_before.get(record.id, now) <= now
-            and may_read(record)
+            if self._is_to_be_read(record) and self._not_before.get(record.id, now) <= now and may_read(record)
         ]
         if waiting:
             newest = max(waiting, key=lambda r: (r.state is State.SETTLED, r.branch or 0, r.number, r.id))
             self._judging.start(Job.of(newest, inodes=inodes_are_stable(newest.root)))
+
+    def _is_to_be_read(self, record: Record) -> bool:
+        unread = record.state is State.VERIFIED and record.verdict is Verdict.UNREADABLE
+        return record.state is State.SETTLED or record.id in self._rechecks or unread
 
     def collect(self, unfinished: Callable[[int], str | None], may_read: Callable[[Record], bool]) -> None:
         """Records what the judge found, if it has ended and the record still speaks of what was read.
@@ -79,8 +84,13 @@ class Verdicts:
             return
         self._rechecks.discard(record.id)
         report = _with_unfinished(outcome.report, unfinished(record.id))
+        report = _held_against(self._ledger.catalog.digests(record.id), report)
         now = self._ledger.clock.now()
         judged = self._ledger.write(record.id, "judged", report, boot=self._boot, now=now)
+        if report.verdict is Verdict.UNREADABLE:
+            self._not_before[record.id] = self._ledger.clock.monotonic() + _UNREADABLE_AGAIN_AFTER
+            if record.verdict is Verdict.UNREADABLE:
+                return  # it was told the first time
         self._ledger.event(*_verdict_event(judged, report), judged)
 
 
@@ -93,8 +103,28 @@ def _with_unfinished(report: Report, reason: str | None) -> Report:
     """The report of a save that was given up says so, whatever its bytes look like."""
     if reason is None:
         return report
-    findings = (*report.findings, Finding(Code.SAVE_UNFINISHED, None, f"the save never finished: {reason}"))
-    return replace(report, findings=findings, verdict=conclude(findings), exact_resume=False)
+    return _with_findings(report, Finding(Code.SAVE_UNFINISHED, None, f"the save never finished: {reason}"))
+
+
+def _held_against(before: Mapping[str, str], report: Report) -> Report:
+    """The report of what was read before, under the same names, sizes and times, says which bytes are others now.
+
+    After a power cut a file may have its size and none of its bytes; weights have no checksum of their own.
+    """
+    read = ((file.path, before.get(file.path), file.digest) for file in report.files)
+    others = [path for path, then, now in read if then and now and then != now]
+    found = (Finding(Code.READS_DIFFER, path, "its bytes are not those that were read before") for path in others)
+    return _with_findings(report, *found)
+
+
+def _with_findings(report: Report, *more: Finding) -> Report:
+    if not more:
+        return report
+    findings = (*report.findings, *more)
+    verdict = conclude(findings)
+    return replace(
+        report, findings=findings, verdict=verdict, exact_resume=report.exact_resume and verdict is Verdict.COMPLETE
+    )
 
 
 def _verdict_event(record: Record, report: Report) -> tuple[str, str, Severity]:

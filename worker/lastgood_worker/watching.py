@@ -23,7 +23,7 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
-from lastgood import naming
+from lastgood import naming, writers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +61,7 @@ class Watch(FileSystemEventHandler):
         self._probe_sent: dict[str, float] = {}
         self._probe_answered: set[str] = set()
         self._next_probe = self._next_try = float("-inf")
+        self._doubt: str | None = None  #: why an answered probe proves nothing
         self._trouble: str | None = "not tried yet" if events else "switched off"
 
     @property
@@ -120,6 +121,7 @@ class Watch(FileSystemEventHandler):
             self._set_trouble(f"file events cannot be had: {cause} (is fs.inotify.max_user_watches too low?)")
             return
         self._observer, self._watched, self._next_probe = observer, set(roots), now
+        self._doubt = next((doubt for root in roots if (doubt := _doubt_about(root))), None)
 
     def _tend_probe(self, roots: Sequence[str], now: float) -> None:
         if not all(emitter.is_alive() for emitter in self._observer.emitters):
@@ -132,7 +134,7 @@ class Watch(FileSystemEventHandler):
         for path in answered & self._probe_sent.keys():
             del self._probe_sent[path]
             if not self._probe_sent:
-                self._set_trouble(None)
+                self._set_trouble(self._doubt)
         silent = [path for path, sent in self._probe_sent.items() if now - sent > _PROBE_PATIENCE]
         if silent:
             root = silent[0].removesuffix("/" + _PROBE)
@@ -160,3 +162,11 @@ class Watch(FileSystemEventHandler):
         if reason != self._trouble:
             _log.info("watch mode=%s reason=%s", "polling" if reason else "events", reason)
         self._trouble = reason
+
+
+def _doubt_about(root: str) -> str | None:
+    """The probe is ours: where others write through another mount, its event comes and theirs do not."""
+    filesystem = writers.filesystem_of(root)
+    if writers.is_local(filesystem):
+        return None
+    return f"{root} lies on {filesystem or 'an unknown filesystem'}: what others change there makes no file events"

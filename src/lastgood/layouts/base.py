@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lastgood.findings import Code, Finding
@@ -133,7 +134,10 @@ def _promises_state(optimizer: dict[Any, Any]) -> bool:
 
 
 def number(value: Any) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """The value, where it is a finite number: JSON files may say NaN, the answers made of them may not."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        return None
+    return value
 
 
 def whole_number(value: Any) -> int | None:

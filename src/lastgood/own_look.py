@@ -1,0 +1,119 @@
+"""The resume point by our own look, where nobody watched: verified newest first, until one can be handed out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from lastgood import naming, resume, writers
+from lastgood.discovery import discover
+from lastgood.errors import CannotTell, NoCheckpointsYet, NotACheckpoint
+from lastgood.findings import Verdict
+from lastgood.inventory import take_inventory
+from lastgood.latest import inodes_are_stable, saved_at
+from lastgood.life import State
+from lastgood.records import Evidence, Inventory, Level, Record, finding_as_json
+from lastgood.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lastgood.discovery import Candidate
+    from lastgood.records import Report
+
+
+def own_look(
+    run_folder: str,
+    wishes: resume.Wishes,
+    level: Level = Level.FULL,
+    *,
+    refused: Mapping[str, resume.Reason] | None = None,
+) -> dict[str, Any]:
+    """The answer as JSON. `refused`: by name, what the watcher is known to have refused, and what did not change since.
+
+    It saw them land, which we did not: files of two saves, mixed, look whole.
+    """
+    candidates = [c for c in discover(run_folder).candidates if c.run == naming.ROOT_FOLDER and not c.copy]
+    if not candidates:
+        raise NoCheckpointsYet(f"there are no checkpoints in {run_folder}")
+    skipped: list[resume.Skipped] = []
+    for guess in resume.lineage(_guessed_records(run_folder, candidates)):
+        known = (refused or {}).get(guess.name)
+        record, refusal = (guess, resume.Skipped(guess, *known)) if known else _looked_at(guess, wishes, level)
+        if refusal is None:
+            return resume.answer_as_json(resume.Answer(record, tuple(skipped)))
+        skipped.append(refusal)
+    raise resume.none_acceptable([], skipped, wishes, frozenset())
+
+
+def _looked_at(guess: Record, wishes: resume.Wishes, level: Level) -> tuple[Record, resume.Skipped | None]:
+    """The record after verification, and why it cannot be handed out. Whatever is wrong with it stops no other."""
+    try:
+        record = _judged(guess, level)
+    except NotACheckpoint as error:
+        return guess, resume.Skipped(guess, Verdict.INCOMPLETE.value, str(error))
+    except CannotTell as error:
+        return guess, resume.Skipped(guess, Verdict.UNREADABLE.value, str(error))
+    return record, resume.refusal_of(record, wishes, frozenset())
+
+
+def _guessed_records(run_folder: str, candidates: list[Candidate]) -> list[Record]:
+    """Records of folders that nobody watched while they landed, in the order in which they likely did."""
+    inventories = [_inventory(os.path.join(run_folder, c.relative_path)) for c in candidates]
+    saved = [(inventory.newest_mtime_ns / 1e9, c.number) for inventory, c in zip(inventories, candidates, strict=True)]
+    records: list[Record] = []
+    for place in resume.first_look_order(saved):
+        candidate, inventory = candidates[place], inventories[place]
+        records.append(
+            Record(
+                id=len(records) + 1,
+                run=os.path.basename(run_folder),
+                root=run_folder,
+                relative_path=candidate.relative_path,
+                name=candidate.name,
+                number=candidate.number,
+                generation=1,
+                state=State.SETTLED,
+                first_seen_at=saved_at(inventory),
+                saved_at=saved_at(inventory),
+                bytes=inventory.bytes,
+                fingerprint=inventory.fingerprint,
+                before_us=True,
+                branch=resume.branch_for(records, candidate.number),
+                evidence=Evidence.STRUCTURAL,
+            )
+        )
+    return records
+
+
+def _inventory(path: str) -> Inventory:
+    try:
+        return take_inventory(path, inodes=inodes_are_stable(os.path.dirname(path)))
+    except (NotACheckpoint, CannotTell):
+        return Inventory(())
+
+
+def _judged(guess: Record, level: Level) -> Record:
+    report = verify(guess.path, level, inodes=inodes_are_stable(guess.root))
+    return replace(
+        guess,
+        state=State.VERIFIED,
+        verdict=report.verdict,
+        verified_at=datetime.now(UTC),
+        fingerprint=report.fingerprint,
+        bytes=report.bytes,
+        evidence=Evidence.QUIET if _is_being_written(guess, report) else Evidence.STRUCTURAL,
+        step_in_state=report.step,
+        epoch=report.epoch,
+        world_size=report.world_size,
+        exact_resume=report.exact_resume,
+        components=report.components,
+        warnings=tuple(finding_as_json(finding) for finding in report.warnings),
+    )
+
+
+def _is_being_written(record: Record, report: Report) -> bool:
+    paths = (os.path.join(record.path, file.path) for file in report.files)
+    return any(writers.is_open_for_writing(path) for path in paths)

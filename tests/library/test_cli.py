@@ -1,0 +1,260 @@
+"""Every command by its words, its output and its exit code: 0 good, 1 found wanting, 2 could not be done."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from builders import hf_files, make_hf_checkpoint, write_files
+from lastgood import cli
+from running import LASTGOOD, environ, free_port
+from worker_world import NOON
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder in which nobody's settings lie, and no service answers."""
+    for name in list(os.environ):
+        if name.startswith("LASTGOOD_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LASTGOOD_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("LASTGOOD_PORT", str(free_port()))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: object, monkeypatch: pytest.MonkeyPatch | None = None) -> tuple[int, str, str]:
+    """The exit code, what was printed, and what was complained of, by the program's own entry."""
+
+    class Entry:
+        """`main` ends the process: under CliRunner that is an exit code like any other."""
+
+        name = "lastgood"
+
+        @staticmethod
+        def main(args: list[str], **_: Any) -> None:
+            before, sys.argv = sys.argv, ["lastgood", *args]
+            try:
+                cli.main()
+            finally:
+                sys.argv = before
+
+    result = CliRunner().invoke(Entry, [str(argument) for argument in arguments])  # type: ignore[arg-type]
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+# --- latest ---
+
+
+def test_latest_prints_the_path_and_nothing_else(place: Path) -> None:
+    for step in (100, 200):
+        make_hf_checkpoint(place / f"output/checkpoint-{step}", step)
+    assert run("latest", "output") == (0, f"{place}/output/checkpoint-200\n", "")
+
+
+def test_latest_as_json_is_the_whole_answer(place: Path) -> None:
+    make_hf_checkpoint(place / "output/checkpoint-100", 100)
+    code, printed, _ = run("latest", "output", "--json")
+    answer = json.loads(printed)
+    assert code == 0
+    assert (answer["name"], answer["step"], answer["source"]) == ("checkpoint-100", 100, "own look")
+    assert answer["path"] == f"{place}/output/checkpoint-100"
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "code", "complaint"),
+    [
+        pytest.param([], [], 1, "there are no checkpoints", id="nothing was saved yet"),
+        pytest.param([], ["--or-none"], 0, "", id="nothing was saved yet, and that is fine"),
+        pytest.param(hf_files(100)[:3], [], 1, "none of 1 judged", id="nothing is good"),
+        pytest.param(hf_files(100)[:3], ["--or-none"], 1, "none of 1 judged", id="that nothing is good is not fine"),
+        pytest.param(hf_files(100), ["--max-step", "50"], 1, "none of 1 judged", id="nothing fits the wishes"),
+        pytest.param(hf_files(100), ["--require", "glue"], 2, "the components are config,", id="unknown component"),
+        pytest.param(hf_files(100), ["--world-size", "0"], 2, "Invalid value", id="a wish that is none"),
+        pytest.param(hf_files(100), ["--run", "misspelt", "--or-none"], 2, "no such folder", id="misspelt run"),
+    ],
+)
+def test_latest_says_why_there_is_none(
+    files: list[tuple[str, bytes]], arguments: list[str], code: int, complaint: str, place: Path
+) -> None:
+    (place / "output").mkdir()
+    if files:
+        write_files(place / "output/checkpoint-100", files)
+    found = run("latest", "output", *arguments)
+    assert (found[0], found[1]) == (code, "")
+    assert complaint in found[2]
+    assert bool(found[2]) == bool(complaint)
+
+
+def test_latest_in_a_folder_that_is_not_there_is_no_fresh_start(place: Path) -> None:
+    code, printed, complaint = run("latest", "misspelt", "--or-none")
+    assert (code, printed) == (2, "")
+    assert "no such folder" in complaint
+
+
+def test_latest_from_a_service_that_is_not_there_could_not_be_done(place: Path) -> None:
+    code, printed, complaint = run("latest", "--or-none")
+    assert (code, printed) == (2, "")
+    assert "no service answers at http://127.0.0.1:" in complaint
+
+
+def test_partial_ones_are_printed_where_they_are_accepted(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_files(place / "output/checkpoint-100", [file for file in hf_files(100) if file[0] != "scheduler.pt"])
+    code, _, complaint = run("latest", "output")
+    assert code == 1
+    assert "accept=partial" in complaint
+    assert run("latest", "output", "--accept", "partial")[0] == 0
+    monkeypatch.setenv("LASTGOOD_ACCEPT", "partial")
+    assert run("latest", "output")[0] == 0
+    assert run("latest", "output", "--accept", "complete")[0] == 1
+
+
+def test_a_misspelt_setting_is_no_silence(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASTGOOD_ACEPT", "partial")
+    code, _, complaint = run("latest", place)
+    assert code == 2
+    assert complaint == (
+        "lastgood: LASTGOOD_ACEPT in the environment is not a setting; docs/settings.md lists them all\n"
+    )
+
+
+def test_latest_loads_nothing_heavy(place: Path) -> None:
+    make_hf_checkpoint(place / "output/checkpoint-100", 100)
+    program = (
+        "import sys\nfrom lastgood.cli import main\n"
+        "try:\n    main()\nfinally:\n"
+        "    print(*(n for n in ('torch', 'numpy', 'sqlalchemy', 'fastapi', 'watchdog') if n in sys.modules))"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", program, "latest", "output"],
+        env=environ(place, LASTGOOD_PORT=str(free_port())),
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (child.stdout, child.stderr) == (f"{place}/output/checkpoint-100\n\n", "")
+
+
+# --- verify ---
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "code", "word"),
+    [
+        pytest.param(hf_files(100), [], 0, "COMPLETE", id="complete"),
+        pytest.param(hf_files(100), ["--level", "quick"], 0, "(quick)", id="a quick look"),
+        pytest.param([f for f in hf_files(100) if f[0] != "scheduler.pt"], [], 1, "PARTIAL", id="partial"),
+        pytest.param(
+            [f for f in hf_files(100) if f[0] != "scheduler.pt"],
+            ["--accept", "partial"],
+            0,
+            "✗ scheduler",
+            id="partial, and accepted",
+        ),
+        pytest.param(hf_files(100)[:-1], [], 1, "INCOMPLETE", id="incomplete"),
+        pytest.param(hf_files(9000), [], 0, "step-disagrees", id="a warning"),
+        pytest.param(hf_files(9000), ["--strict"], 1, "step-disagrees", id="a warning that counts"),
+        pytest.param(hf_files(100), ["-v"], 0, "crc64nvme:", id="every file"),
+    ],
+)
+def test_verify_says_what_a_checkpoint_is_worth(
+    files: list[tuple[str, bytes]], arguments: list[str], code: int, word: str, place: Path
+) -> None:
+    write_files(place / "checkpoint-100", files)
+    found = run("verify", "checkpoint-100", *arguments)
+    assert (found[0], found[2]) == (code, "")
+    assert word in found[1]
+
+
+def test_verify_goes_through_all_paths_and_tells_the_worst(place: Path) -> None:
+    make_hf_checkpoint(place / "checkpoint-100", 100)
+    write_files(place / "checkpoint-200", hf_files(200)[:-1])
+    code, printed, complaint = run("verify", "checkpoint-200", "nowhere", "checkpoint-100", "--json")
+    assert code == 2
+    assert [json.loads(line)["verdict"] for line in printed.splitlines()] == ["incomplete", "complete"]
+    assert "nowhere: no such folder" in complaint
+
+
+# --- with a service ---
+
+
+@pytest.fixture
+def served(place: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    from service_process import serving
+    from service_world import World
+
+    world = World(place / "world", real_clock=True)
+    world.beat()
+    world.save(100)
+    world.log("checkpoint-100 is landing")
+    with serving(world) as service:
+        monkeypatch.setenv("LASTGOOD_URL", service.url)
+        yield world
+    world.catalog.close()
+
+
+def test_a_service_answers_latest_status_and_events(served: Any) -> None:
+    assert run("latest") == (0, served.path(100).rstrip("/") + "\n", "")
+    code, printed, _ = run("status")
+    assert code == 0
+    assert "ready; watching by events" in printed
+    assert "run llama: checkpoint-100 (step 100, complete, marker)" in printed
+    assert json.loads(run("status", "--json")[1])["ready"] is True
+    code, printed, _ = run("events")
+    assert code == 0
+    assert "checkpoint-100 is landing" in printed
+    (line,) = run("events", "--json")[1].splitlines()
+    assert run("events", "--since", json.loads(line)["id"]) == (0, "", "")
+
+
+def test_what_is_not_ready_is_found_wanting(served: Any) -> None:
+    served.beat(heartbeat_at=NOON)
+    code, printed, _ = run("status")
+    assert code == 1
+    assert "NOT READY" in printed
+    assert run("latest")[0] == 2
+
+
+@pytest.mark.parametrize("command", ["status", "events"])
+def test_what_needs_a_service_says_so(command: str, place: Path) -> None:
+    code, printed, complaint = run(command)
+    assert (code, printed) == (2, "")
+    assert "no service answers" in complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        pytest.param(["--help"], 0, id="help"),
+        pytest.param(["--version"], 0, id="version"),
+        pytest.param(["latset"], 2, id="a misspelt command"),
+        pytest.param(["up"], 2, id="no folder"),
+    ],
+)
+def test_the_programs_own_words(arguments: list[str], code: int, place: Path) -> None:
+    assert run(*arguments)[0] == code
+
+
+def test_the_service_and_the_worker_are_commands_too(place: Path) -> None:
+    for command in ("worker", "service"):
+        child = subprocess.run(
+            [*LASTGOOD, command],
+            env=environ(place, LASTGOOD_STATE_DIR="/proc/nowhere", LASTGOOD_ROOTS=str(place)),
+            cwd=place,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert child.returncode == 2
+        assert child.stderr.startswith(f"lastgood {command}: the state folder /proc/nowhere")

@@ -1,0 +1,367 @@
+"""Asking from a training job: the service, then its file, then our own look; a refusal never falls back."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from builders import hf_files, make_hf_checkpoint, write_file, write_files
+from lastgood import client
+from lastgood.client import Service
+from lastgood.errors import (
+    CannotTell,
+    NoCheckpointsYet,
+    NoneAcceptable,
+    NotACheckpoint,
+    NotReady,
+    RunAmbiguous,
+    Unknown,
+    Unreachable,
+)
+from lastgood.findings import Verdict
+from lastgood.inventory import take_inventory
+from lastgood.own_look import own_look
+from lastgood.resume import Wishes
+from worker_world import World, world_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WISHES = Wishes()
+READY = {"ready": True, "obstacles": [], "runs": []}
+
+
+class Pretender:
+    """Answers GET as it is told, by path; remembers what it was asked."""
+
+    def __init__(self, answers: dict[str, tuple[int, Any]]) -> None:
+        self.answers, self.asked = answers, []  # type: tuple[dict[str, tuple[int, Any]], list[str]]
+        pretender = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                pretender.asked.append(self.path)
+                status, content = pretender.answers.get(self.path.partition("?")[0], (404, {"detail": "Not Found"}))
+                body = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.service = Service(f"http://127.0.0.1:{self.server.server_address[1]}")
+
+
+@contextmanager
+def answering(latest: tuple[int, Any], folder: Path, **status: Any) -> Iterator[Pretender]:
+    """A service that watches `folder`, in which one run lies."""
+    runs = [{"name": ".", "path": str(folder)}]
+    told = READY | {"watch": {"roots": [str(folder)]}, "runs": runs} | status
+    with listening({"/status": (200, told), "/checkpoints/latest": latest}) as made:
+        yield made
+
+
+@contextmanager
+def listening(answers: dict[str, tuple[int, Any]]) -> Iterator[Pretender]:
+    made = Pretender(answers)
+    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield made
+    finally:
+        made.server.shutdown()
+        made.server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def nobody() -> Service:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return Service(f"http://127.0.0.1:{probe.getsockname()[1]}")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with world_in(tmp_path) as made:
+        yield made
+
+
+def save(world: World, *steps: int) -> None:
+    for step in steps:
+        make_hf_checkpoint(world.path(step), step)
+        world.settle()
+
+
+# --- the service ---
+
+
+def test_a_service_that_watches_the_folder_is_believed(tmp_path: Path) -> None:
+    answer = {"name": "checkpoint-100", "path": "/there/checkpoint-100", "relative_path": "checkpoint-100"}
+    with answering((200, answer), tmp_path) as made:
+        found = client.latest_in(str(tmp_path), made.service, Wishes(accept=Verdict.PARTIAL, max_step=300))
+    assert found == answer | {"source": "service"}
+    assert made.asked[1] == "/checkpoints/latest?run=.&accept=partial&max_step=300"
+
+
+@pytest.mark.parametrize("kind", [NoCheckpointsYet, NoneAcceptable, RunAmbiguous, Unknown])
+def test_a_refusal_is_an_answer_and_nothing_falls_back(kind: type[NoneAcceptable], tmp_path: Path) -> None:
+    make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
+    refusal = {"code": kind.code, "status": 404, "title": "no", "type": "urn:x", "detail": "because", "refused": [1]}
+    with answering((404, refusal), tmp_path) as made, pytest.raises(kind, match="because") as caught:
+        client.latest_in(str(tmp_path), made.service, WISHES)
+    assert caught.value.details == {"refused": [1]}
+
+
+def test_a_root_that_is_away_is_no_reason_to_look_ourselves(tmp_path: Path) -> None:
+    make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
+    refusal = {"code": "not-ready", "detail": "frozen", "obstacles": [{"code": "root-frozen", "root": str(tmp_path)}]}
+    with answering((503, refusal), tmp_path) as made, pytest.raises(NotReady):
+        client.latest_in(str(tmp_path), made.service, WISHES)
+
+
+def test_a_silent_worker_stops_no_job(tmp_path: Path) -> None:
+    make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
+    refusal = {"code": "not-ready", "detail": "silent", "obstacles": [{"code": "worker-silent", "root": None}]}
+    with answering((503, refusal), tmp_path) as made:
+        found = client.latest_in(str(tmp_path), made.service, WISHES)
+    assert (found["name"], found["source"]) == ("checkpoint-100", "own look")
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param({"obstacles": [{"code": "worker-silent", "message": "dead", "root": None}]}, id="the worker died"),
+        pytest.param({}, id="it has not seen them yet"),
+    ],
+)
+def test_that_nothing_was_saved_is_not_said_while_checkpoints_lie_there(status: dict[str, Any], tmp_path: Path) -> None:
+    make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
+    with answering((404, {}), tmp_path, runs=[], **status) as made:
+        assert client.latest_in(str(tmp_path), made.service, WISHES)["name"] == "checkpoint-100"
+
+
+def test_where_nothing_was_saved_yet_it_is_said(tmp_path: Path) -> None:
+    with answering((404, {}), tmp_path, runs=[]) as made, pytest.raises(NoCheckpointsYet):
+        client.latest_in(str(tmp_path), made.service, WISHES)
+
+
+def test_a_run_is_found_by_its_name_or_by_its_folder(tmp_path: Path) -> None:
+    runs = [{"name": f"output/{name}", "path": str(tmp_path / name)} for name in ("a", "b")]
+    with answering((200, {"name": "checkpoint-1"}), tmp_path, runs=runs) as made:
+        for run in ("output/a", "a"):
+            client.latest_in(str(tmp_path), made.service, WISHES, run=run)
+            assert made.asked[-1].startswith("/checkpoints/latest?run=output%2Fa&")
+        with pytest.raises(RunAmbiguous, match="output/a, output/b"):
+            client.latest_in(str(tmp_path), made.service, WISHES)
+        with pytest.raises(NotACheckpoint, match="misspelt"):
+            client.latest_in(str(tmp_path), made.service, WISHES, run="misspelt")
+        (tmp_path / "new").mkdir()
+        with pytest.raises(NoCheckpointsYet):
+            client.latest_in(str(tmp_path), made.service, WISHES, run="new")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("<html>hello</html>", id="a web page"),
+        pytest.param({"status": "ok"}, id="another service"),
+        pytest.param([1, 2], id="a list"),
+        pytest.param({"watch": [1], "runs": [], "obstacles": []}, id="much the same"),
+    ],
+)
+def test_a_server_that_is_not_lastgood_is_passed_by(content: Any, tmp_path: Path) -> None:
+    make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
+    with listening({"/status": (200, content)}) as made:
+        assert client.latest_in(str(tmp_path), made.service, WISHES)["source"] == "own look"
+
+
+def test_an_error_of_the_service_is_no_answer(tmp_path: Path) -> None:
+    make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
+    with answering((500, {"detail": "oops"}), tmp_path) as made:
+        assert client.latest_in(str(tmp_path), made.service, WISHES)["source"] == "own look"
+        with pytest.raises(Unreachable, match="oops"):
+            client.latest_from_service(made.service, None, WISHES, 0)
+
+
+def test_a_service_that_watches_another_folder_is_not_asked(tmp_path: Path) -> None:
+    make_hf_checkpoint(tmp_path / "mine/checkpoint-100", 100)
+    (tmp_path / "other").mkdir()
+    with answering((200, {"name": "checkpoint-900"}), tmp_path / "other") as made:
+        assert client.latest_in(str(tmp_path / "mine"), made.service, WISHES)["name"] == "checkpoint-100"
+
+
+def test_a_folder_that_is_not_there_is_no_run_without_checkpoints(nobody: Service, tmp_path: Path) -> None:
+    with pytest.raises(NotACheckpoint, match="no such folder"):
+        client.latest_in(str(tmp_path / "misspelt"), nobody, WISHES)
+
+
+# --- where mounts differ ---
+
+
+def test_the_path_is_seen_from_here_where_mounts_differ(tmp_path: Path) -> None:
+    run = tmp_path / "llama"
+    make_hf_checkpoint(run / "checkpoint-100", 100)
+    status = {"watch": {"roots": ["/data"]}, "runs": [{"name": "llama", "path": "/data/llama"}]}
+    answer = {"path": "/data/llama/checkpoint-7", "relative_path": "llama/checkpoint-7"}
+    with answering((200, answer), tmp_path, **status) as made:
+        found = client.latest_in(str(run), made.service, WISHES, root=str(tmp_path))
+    assert found["source"] == "service"
+    assert client.rebased(found, str(tmp_path)) == str(run / "checkpoint-7")
+    assert client.rebased(found, "") == "/data/llama/checkpoint-7"
+
+
+def test_what_we_found_ourselves_lies_where_we_saw_it(nobody: Service, tmp_path: Path) -> None:
+    make_hf_checkpoint(tmp_path / "llama/checkpoint-100", 100)
+    found = client.latest_in(str(tmp_path / "llama"), nobody, WISHES, root=str(tmp_path))
+    assert client.rebased(found, str(tmp_path)) == str(tmp_path / "llama/checkpoint-100")
+
+
+# --- the file ---
+
+
+def test_without_the_service_its_file_is_believed_while_it_holds(world: World, nobody: Service) -> None:
+    save(world, 100, 200)
+    found = client.latest_in(str(world.root), nobody, WISHES)
+    assert (found["name"], found["source"]) == ("checkpoint-200", "file")
+
+
+def _touch(world: World) -> None:
+    path = world.path(200) / "optimizer.pt"
+    path.write_bytes(b"x" * path.stat().st_size)
+
+
+def _save_later(world: World) -> None:
+    make_hf_checkpoint(world.path(300), 300)
+
+
+def _start_again_from_scratch(world: World) -> None:
+    make_hf_checkpoint(world.path(50), 50)
+
+
+def _break_file(world: World) -> None:
+    (world.root / ".lastgood/latest.json").write_text('{"name": ')
+
+
+@pytest.mark.parametrize(
+    ("happens", "name"),
+    [
+        pytest.param(_touch, "checkpoint-100", id="the checkpoint was rewritten, and is broken now"),
+        pytest.param(_save_later, "checkpoint-300", id="a later one was saved"),
+        pytest.param(_start_again_from_scratch, "checkpoint-50", id="a new training began at a smaller step"),
+        pytest.param(_break_file, "checkpoint-200", id="the file is damaged"),
+    ],
+)
+def test_a_file_that_no_longer_holds_is_passed_by(world: World, nobody: Service, happens: Any, name: str) -> None:
+    save(world, 100, 200)
+    happens(world)
+    found = client.latest_in(str(world.root), nobody, WISHES)
+    assert (found["name"], found["source"]) == (name, "own look")
+
+
+def test_a_file_written_for_stricter_wishes_is_passed_by(world: World, nobody: Service) -> None:
+    save(world, 100)
+    write_files(world.path(200), [file for file in hf_files(200) if file[0] != "scheduler.pt"])
+    world.settle()
+    assert client.latest_in(str(world.root), nobody, WISHES)["name"] == "checkpoint-100"
+    found = client.latest_in(str(world.root), nobody, Wishes(accept=Verdict.PARTIAL))
+    assert found["name"] == "checkpoint-200"
+
+
+def test_what_the_watcher_saw_to_be_a_mixture_of_two_saves_is_not_taken_for_whole(
+    world: World, nobody: Service
+) -> None:
+    save(world, 100)
+    write_files(world.path(100), hf_files(100)[:4])
+    world.settle(10)
+    save(world, 200)
+    world.settle()
+    (world.path(200) / "optimizer.pt").unlink()
+    world.settle(10)
+    world.stop()
+    with pytest.raises(NoneAcceptable) as caught:
+        client.latest_in(str(world.root), nobody, WISHES)
+    assert {found["name"]: found["reason"] for found in caught.value.details["refused"]}[
+        "checkpoint-100"
+    ] == "incomplete"
+    write_files(world.path(100), hf_files(100))
+    assert client.latest_in(str(world.root), nobody, WISHES)["name"] == "checkpoint-100"
+
+
+# --- our own look ---
+
+
+def test_our_own_look_takes_the_newest_that_is_good(tmp_path: Path) -> None:
+    for step in (100, 200, 300):
+        make_hf_checkpoint(tmp_path / f"checkpoint-{step}", step)
+    (tmp_path / "checkpoint-300/optimizer.pt").write_bytes(b"no zip")
+    found = own_look(str(tmp_path), WISHES)
+    assert found["name"] == "checkpoint-200"
+    assert [skipped["name"] for skipped in found["skipped"]] == ["checkpoint-300"]
+    assert found["fingerprint"] == take_inventory(found["path"]).fingerprint
+
+
+def test_an_empty_folder_of_a_killed_save_stops_nobody(tmp_path: Path) -> None:
+    make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
+    (tmp_path / "checkpoint-200").mkdir()
+    assert own_look(str(tmp_path), WISHES)["name"] == "checkpoint-100"
+
+
+def test_a_checkpoint_that_the_disk_does_not_list_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (100, 200):
+        make_hf_checkpoint(tmp_path / f"checkpoint-{step}", step)
+
+    def scandir(path: str) -> Any:
+        if str(path).endswith("checkpoint-200"):
+            raise OSError(5, "Input/output error")
+        return real(path)
+
+    real = os.scandir
+    monkeypatch.setattr("os.scandir", scandir)
+    with pytest.raises(CannotTell):
+        take_inventory(str(tmp_path / "checkpoint-200"))
+    assert own_look(str(tmp_path), WISHES)["name"] == "checkpoint-100"
+
+
+def test_what_somebody_writes_at_this_moment_is_not_handed_out(tmp_path: Path) -> None:
+    for step in (100, 200):
+        make_hf_checkpoint(tmp_path / f"checkpoint-{step}", step)
+    with (tmp_path / "checkpoint-200/optimizer.pt").open("r+b"):
+        found = own_look(str(tmp_path), WISHES)
+    assert found["name"] == "checkpoint-100"
+    assert found["skipped"][0]["reason"] == "evidence"
+
+
+def test_where_nothing_is_good_every_reason_is_told(tmp_path: Path) -> None:
+    write_files(tmp_path / "checkpoint-100", hf_files(100)[:3])
+    with pytest.raises(NoneAcceptable) as caught:
+        own_look(str(tmp_path), WISHES)
+    assert [found["reason"] for found in caught.value.details["refused"]] == ["incomplete"]
+
+
+def test_links_and_other_runs_are_not_looked_at(tmp_path: Path) -> None:
+    make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
+    make_hf_checkpoint(tmp_path / "other/checkpoint-900", 900)
+    (tmp_path / "checkpoint-800").symlink_to(tmp_path / "other/checkpoint-900")
+    assert own_look(str(tmp_path), WISHES)["name"] == "checkpoint-100"
+    write_file(tmp_path, "notes.txt", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "token"), [pytest.param("secret\n", "secret", id="its line"), pytest.param(None, "", id="no such file")]
+)
+def test_the_token_is_read_where_there_is_one(content: str | None, token: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "token").write_text(content)
+    assert client.token_from(str(tmp_path / "token")) == token
