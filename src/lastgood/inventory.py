@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lastgood import naming
@@ -42,11 +43,15 @@ def take_inventory(folder: str, *, inodes: bool = True) -> Inventory:
 class _Walk:
     def __init__(self, folder: str, *, inodes: bool) -> None:
         self.folder, self.inodes = folder, inodes
-        self.real_folder = os.path.realpath(folder)
         self.entries: list[Entry] = []
         self.temporary: list[Entry] = []
         self.marks: list[str] = []
         self.unreadable: list[tuple[str, str]] = []
+
+    @cached_property
+    def real_folder(self) -> str:
+        """For links alone: it asks the kernel about each part of the path, at every look at every checkpoint."""
+        return os.path.realpath(self.folder)
 
     def visit(self, below: str) -> None:
         for found in self._list(below):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lastgood import resume
@@ -16,6 +16,9 @@ from lastgood.life import State
 from lastgood.records import Component, Evidence, Presence, Record
 from lastgood.resume import Answer, Wishes
 from recording import WHOLE, record
+
+# However busy the machine is.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def run(*steps: int) -> list[Record]:
@@ -210,6 +213,7 @@ def answer_or_none(records: list[Record], wishes: Wishes, changed: frozenset[int
         return None
 
 
+@unhurried
 @given(histories(), WISHES, CHANGED)
 def test_nothing_is_handed_out_that_must_not_be(records: list[Record], wishes: Wishes, changed: frozenset[int]) -> None:
     answer = answer_or_none(records, wishes, changed)
@@ -224,6 +228,7 @@ def test_nothing_is_handed_out_that_must_not_be(records: list[Record], wishes: W
     assert wishes.max_step is None or given_out.step <= wishes.max_step
 
 
+@unhurried
 @given(histories(), WISHES, CHANGED)
 def test_it_is_the_highest_step_of_the_newest_line_and_every_newer_one_is_accounted_for(
     records: list[Record], wishes: Wishes, changed: frozenset[int]
@@ -242,6 +247,7 @@ def test_it_is_the_highest_step_of_the_newest_line_and_every_newer_one_is_accoun
     assert answer.record.branch == newest or answer.record.number < fork
 
 
+@unhurried
 @given(histories(), WISHES, CHANGED)
 def test_asking_for_less_never_gives_a_later_one(
     records: list[Record], wishes: Wishes, changed: frozenset[int]

@@ -6,13 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lastgood.records import Entry, Evidence, Inventory
 from lastgood.verify import Outline
 from lastgood_worker import settling
 from lastgood_worker.settling import Look, Pace, Settled, Wait, Watched
+
+# However busy the machine is.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 PACE = Pace(quiet=3.0, sure=0.5, timeout=1800.0)
 WHOLE = Outline("plain", known=True, last_file=None, lacking=(), expected=(), sound=True)
@@ -279,6 +282,7 @@ OUTLINES = st.builds(
 )
 
 
+@unhurried
 @given(WATCHED, OUTLINES, st.none() | NAMES, st.floats(0, 4000), st.booleans())
 def test_nothing_counts_as_finished_while_anything_speaks_against_it(
     seen: Watched, outline: Outline, being_written: str | None, now: float, later_landed: bool
@@ -302,6 +306,7 @@ def test_nothing_counts_as_finished_while_anything_speaks_against_it(
         assert not outline.expected
 
 
+@unhurried
 @given(WATCHED, OUTLINES, st.none() | NAMES, st.booleans())
 def test_every_landing_ends_some_day(
     seen: Watched, outline: Outline, being_written: str | None, later_landed: bool
@@ -312,6 +317,7 @@ def test_every_landing_ends_some_day(
     assert isinstance(decision, Settled) or not seen.inventory.entries
 
 
+@unhurried
 @given(st.lists(st.tuples(st.floats(0, 50), SEEN_FILES), min_size=1, max_size=8))
 def test_quiet_is_counted_from_the_last_change_that_was_seen(looks: list[tuple[float, list[Entry]]]) -> None:
     now, seen, changed_at, before = 0.0, None, 0.0, ""

@@ -122,7 +122,7 @@ class Following:
             if tracked.shrinking_since is None:
                 tracked.shrinking_since = now
                 self._ledger.changed.add(record.run)  # the answer changes, though the record does not
-            if now - tracked.shrinking_since < root.disk.pace.quiet:
+            if now - tracked.shrinking_since < root.disk.pace.doubtful:
                 return self._settings.scan_landing_seconds
         return self._rewritten(root, candidate, run_id, record)
 

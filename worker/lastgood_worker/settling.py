@@ -32,6 +32,11 @@ class Pace:
     sure: float  #: with a marker, a rename or the job's word
     timeout: float
 
+    @property
+    def doubtful(self) -> float:
+        """Where little speaks for the save, or for what is done to it."""
+        return self.quiet * _DOUBTFUL
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:
@@ -170,7 +175,7 @@ def _window(watched: Watched, evidence: Evidence, pace: Pace) -> float:
     if evidence in (Evidence.DECLARED, Evidence.MARKER, Evidence.RENAMED):
         return pace.sure
     doubtful = evidence is Evidence.QUIET or any(entry.sparse for entry in watched.inventory.entries)
-    return max(pace.quiet * (_DOUBTFUL if doubtful else 1), _GAPS * watched.longest_gap)
+    return max(pace.doubtful if doubtful else pace.quiet, _GAPS * watched.longest_gap)
 
 
 def _is_given_up(watched: Watched, look: Look | None, pace: Pace, quiet: float, *, later_landed: bool) -> bool:
