@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from builders import hf_files, make_hf_checkpoint, write_files
-from lastgood.catalog import Catalog, Sighting
+from lastgood.catalog import Sighting, WorkerCatalog
 from lastgood.inventory import take_inventory
 from lastgood.records import Evidence
 from lastgood.verify import verify
@@ -65,7 +65,7 @@ def main() -> None:
 
 def remember(output: Path, state_dir: Path, count: int) -> None:
     """So many small checkpoints on disk, each really judged, in a catalog as the worker would have left it."""
-    catalog = Catalog(str(state_dir))
+    catalog = WorkerCatalog(str(state_dir))
     now = datetime.now(UTC)
     run = catalog.add_run(".", str(output), ".", now)
     for step in range(1, count + 1):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lastgood import writers
-from lastgood.catalog import Catalog, Root, Sighting, WorkerStatus
+from lastgood.catalog import Root, Sighting, WorkerCatalog, WorkerStatus
 from lastgood.errors import CatalogError, IllegalMove, Unknown
 from lastgood.findings import Verdict
 from lastgood.life import State
@@ -45,13 +45,13 @@ def report(digest: str = "crc64nvme:1", verdict: Verdict = Verdict.COMPLETE) -> 
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    made = Catalog(str(tmp_path / "state"))
+def catalog(tmp_path: Path) -> Iterator[WorkerCatalog]:
+    made = WorkerCatalog(str(tmp_path / "state"))
     yield made
     made.close()
 
 
-def add(catalog: Catalog, name: str = "checkpoint-100", run: str = ".", root: str = "/out") -> int:
+def add(catalog: WorkerCatalog, name: str = "checkpoint-100", run: str = ".", root: str = "/out") -> int:
     run_id = catalog.add_run(run, root, run, NOON)
     return catalog.add_checkpoint(
         run_id,
@@ -66,18 +66,18 @@ def add(catalog: Catalog, name: str = "checkpoint-100", run: str = ".", root: st
     )
 
 
-def settle(catalog: Catalog, found: int) -> None:
+def settle(catalog: WorkerCatalog, found: int) -> None:
     catalog.settled(found, seen=SEEN, content=CONTENT, evidence=Evidence.MARKER, now=NOON)
 
 
-def judge(catalog: Catalog, found: int, **how: Any) -> None:
+def judge(catalog: WorkerCatalog, found: int, **how: Any) -> None:
     catalog.judged(found, report(**how), boot="boot", now=NOON)
 
 
 # --- moves ---
 
 
-def test_a_life_from_landing_to_gone_is_remembered(catalog: Catalog) -> None:
+def test_a_life_from_landing_to_gone_is_remembered(catalog: WorkerCatalog) -> None:
     found = add(catalog)
     assert catalog.record(found)[0].state is State.LANDING
     settle(catalog, found)
@@ -93,7 +93,7 @@ def test_a_life_from_landing_to_gone_is_remembered(catalog: Catalog) -> None:
     assert [record.state for record in catalog.records()] == [State.GONE]
 
 
-MOVES: list[tuple[str, Callable[[Catalog, int], object], State]] = [
+MOVES: list[tuple[str, Callable[[WorkerCatalog, int], object], State]] = [
     ("judged", judge, State.LANDING),
     ("recheck", lambda catalog, found: catalog.recheck(found, "why"), State.LANDING),
     ("rewritten", lambda catalog, found: catalog.rewritten(found), State.LANDING),
@@ -109,7 +109,7 @@ MOVES: list[tuple[str, Callable[[Catalog, int], object], State]] = [
 
 @pytest.mark.parametrize(("happens", "state"), [pytest.param(do, state, id=name) for name, do, state in MOVES])
 def test_a_move_that_does_not_exist_is_refused_and_changes_nothing(
-    catalog: Catalog, happens: Callable[[Catalog, int], object], state: State
+    catalog: WorkerCatalog, happens: Callable[[WorkerCatalog, int], object], state: State
 ) -> None:
     found = add(catalog)
     if state in (State.SETTLED, State.VERIFIED):
@@ -124,7 +124,7 @@ def test_a_move_that_does_not_exist_is_refused_and_changes_nothing(
     assert (catalog.record(found), catalog.revision()) == (before, revision)
 
 
-def test_each_generation_of_a_name_is_a_row_of_its_own(catalog: Catalog) -> None:
+def test_each_generation_of_a_name_is_a_row_of_its_own(catalog: WorkerCatalog) -> None:
     first = add(catalog)
     catalog.vanished(first)
     second = add(catalog)
@@ -135,7 +135,7 @@ def test_each_generation_of_a_name_is_a_row_of_its_own(catalog: Catalog) -> None
     assert [r.landing_seq for r in catalog.records(gone=False)] == [1, 2]
 
 
-def test_what_was_read_first_stays_until_it_settles_anew(catalog: Catalog) -> None:
+def test_what_was_read_first_stays_until_it_settles_anew(catalog: WorkerCatalog) -> None:
     found = add(catalog)
     settle(catalog, found)
     judge(catalog, found, digest="first")
@@ -154,7 +154,7 @@ def test_what_was_read_first_stays_until_it_settles_anew(catalog: Catalog) -> No
 # --- what a reader notices ---
 
 
-def test_the_revision_changes_with_what_answers_depend_on_and_with_nothing_else(catalog: Catalog) -> None:
+def test_the_revision_changes_with_what_answers_depend_on_and_with_nothing_else(catalog: WorkerCatalog) -> None:
     revisions = [catalog.revision()]
     found = add(catalog)
     steps: list[Callable[[], object]] = [
@@ -174,7 +174,7 @@ def test_the_revision_changes_with_what_answers_depend_on_and_with_nothing_else(
     assert catalog.revision() == revisions[-1]
 
 
-def test_records_since_a_revision_are_those_written_after_it(catalog: Catalog) -> None:
+def test_records_since_a_revision_are_those_written_after_it(catalog: WorkerCatalog) -> None:
     first, second = add(catalog), add(catalog, "checkpoint-200")
     seen = catalog.revision()
     assert catalog.records_since(seen) == []
@@ -185,8 +185,8 @@ def test_records_since_a_revision_are_those_written_after_it(catalog: Catalog) -
     assert [record.id for record in catalog.records_since(seen)] == [second]
 
 
-def test_two_connections_see_each_others_writes(catalog: Catalog, tmp_path: Path) -> None:
-    other = Catalog(str(tmp_path / "state"))
+def test_two_connections_see_each_others_writes(catalog: WorkerCatalog, tmp_path: Path) -> None:
+    other = WorkerCatalog(str(tmp_path / "state"))
     version = other.version()
     assert other.version() == version
     found = add(catalog)
@@ -199,7 +199,7 @@ def test_two_connections_see_each_others_writes(catalog: Catalog, tmp_path: Path
     other.close()
 
 
-def test_pages_go_from_the_newest_down(catalog: Catalog) -> None:
+def test_pages_go_from_the_newest_down(catalog: WorkerCatalog) -> None:
     found = [add(catalog, f"checkpoint-{step}") for step in (100, 200, 300)]
     catalog.vanished(found[1])
     assert [record.number for record in catalog.page(limit=2)] == [300, 100]
@@ -211,7 +211,7 @@ def test_pages_go_from_the_newest_down(catalog: Catalog) -> None:
 # --- runs ---
 
 
-def test_a_run_follows_its_roots_name_and_its_records_count_as_written(catalog: Catalog) -> None:
+def test_a_run_follows_its_roots_name_and_its_records_count_as_written(catalog: WorkerCatalog) -> None:
     found = add(catalog, run="llama")
     seen = catalog.revision()
     catalog.add_run("out/llama", "/out", "llama", NOON)
@@ -219,7 +219,7 @@ def test_a_run_follows_its_roots_name_and_its_records_count_as_written(catalog: 
     assert catalog.record(found)[0].run == "out/llama"
 
 
-def test_two_runs_never_share_a_name(catalog: Catalog) -> None:
+def test_two_runs_never_share_a_name(catalog: WorkerCatalog) -> None:
     add(catalog, root="/yesterday")
     add(catalog, root="/today")
     assert {run.name: run.root for run in catalog.runs()} == {".": "/today", "/yesterday": "/yesterday"}
@@ -231,7 +231,7 @@ def test_two_runs_never_share_a_name(catalog: Catalog) -> None:
 # --- events ---
 
 
-def test_a_cursor_is_never_given_twice(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_cursor_is_never_given_twice(catalog: WorkerCatalog, tmp_path: Path) -> None:
     for message in ("one", "two"):
         catalog.log("landing", message, now=NOON)
     last = catalog.events()[-1].id
@@ -243,7 +243,7 @@ def test_a_cursor_is_never_given_twice(catalog: Catalog, tmp_path: Path) -> None
     assert [event.message for event in catalog.last_events(5)] == ["three"]
 
 
-def test_a_name_that_is_no_text_can_be_told(catalog: Catalog) -> None:
+def test_a_name_that_is_no_text_can_be_told(catalog: WorkerCatalog) -> None:
     catalog.log("landing", "caf\udce9 is landing", now=NOON)
     assert catalog.events()[0].message == r"caf\udce9 is landing"
 
@@ -251,7 +251,7 @@ def test_a_name_that_is_no_text_can_be_told(catalog: Catalog) -> None:
 # --- opening ---
 
 
-def test_what_is_not_there_is_unknown(catalog: Catalog) -> None:
+def test_what_is_not_there_is_unknown(catalog: WorkerCatalog) -> None:
     with pytest.raises(Unknown):
         catalog.record(7)
     with pytest.raises(Unknown):
@@ -259,24 +259,24 @@ def test_what_is_not_there_is_unknown(catalog: Catalog) -> None:
     assert catalog.worker() is None
 
 
-def test_a_catalog_of_another_version_is_refused(catalog: Catalog, tmp_path: Path) -> None:
+def test_a_catalog_of_another_version_is_refused(catalog: WorkerCatalog, tmp_path: Path) -> None:
     catalog.close()
     with sqlite3.connect(tmp_path / "state/catalog.db") as behind:
         behind.execute("PRAGMA user_version = 99")
     with pytest.raises(CatalogError, match="schema 99"):
-        Catalog(str(tmp_path / "state"))
+        WorkerCatalog(str(tmp_path / "state"))
 
 
 def test_a_file_that_is_no_catalog_is_refused(tmp_path: Path) -> None:
     (tmp_path / "catalog.db").write_bytes(b"this is no database" * 100)
     with pytest.raises(CatalogError, match="cannot be used"):
-        Catalog(str(tmp_path))
+        WorkerCatalog(str(tmp_path))
 
 
 def test_a_network_filesystem_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writers, "filesystem_of", lambda _path: "nfs4")
     with pytest.raises(CatalogError, match=r"lies on nfs4.*LASTGOOD_STATE_DIR"):
-        Catalog(str(tmp_path))
+        WorkerCatalog(str(tmp_path))
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere", "{}/file", "{}/file/below"])
@@ -284,4 +284,4 @@ def test_a_place_that_will_not_do_is_named(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = place.format(tmp_path)
     with pytest.raises(CatalogError, match=path):
-        Catalog(path)
+        WorkerCatalog(path)

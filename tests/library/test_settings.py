@@ -137,7 +137,7 @@ def test_the_token_lies_with_the_state_unless_told() -> None:
 
 def test_settings_cannot_be_changed_later() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        chosen().port = 1
+        chosen().port = 1  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.testclient import TestClient
 
-from lastgood.catalog import Catalog, Root, Sighting, WorkerStatus
+from lastgood.catalog import Root, Sighting, WorkerCatalog, WorkerStatus
 from lastgood.findings import Code, Finding, Verdict, conclude
 from lastgood.inventory import take_inventory
 from lastgood.latest import inodes_are_stable
@@ -67,7 +67,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.settings = read_settings({"LASTGOOD_STATE_DIR": str(self.folder / "state")})
-        self.catalog = Catalog(self.settings.state_dir)
+        self.catalog = WorkerCatalog(self.settings.state_dir)
         self.root = str(self.folder / "output")
         os.makedirs(self.root)
         self.catalog.remember_root(Root(self.root, "marker", 1, None))

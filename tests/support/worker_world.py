@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from builders import write_file
 from lastgood import resume
-from lastgood.catalog import Catalog
+from lastgood.catalog import WorkerCatalog
 from lastgood.errors import Refusal
 from lastgood.latest import resume_point_now
 from lastgood.settings import Settings
@@ -70,7 +70,7 @@ class World:
         paths = tuple(str(self.folder / root) for root in self.roots)
         state_dir = str(self.folder / "state")
         self.settings = Settings(roots=paths, state_dir=state_dir, events=False, **self.settings_changed)
-        self.catalog = Catalog(state_dir)
+        self.catalog = WorkerCatalog(state_dir)
         self.wake = threading.Event()
         self.judging = CountingJudging(self.wake)
         clock = Clock(lambda: self.at, lambda: self.now)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builders import make_hf_checkpoint
-from lastgood.catalog import Catalog
+from lastgood.catalog import WorkerCatalog
 from running import SHORT, Program, environ, wait_for
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def heard_from(place: Path) -> WorkerStatus | None:
     """What the worker last said of itself."""
     if not (place / "state/catalog.db").exists():
         return None
-    catalog = Catalog(str(place / "state"))
+    catalog = WorkerCatalog(str(place / "state"))
     try:
         return catalog.worker()
     finally:

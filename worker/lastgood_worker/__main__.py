@@ -12,7 +12,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from lastgood.catalog import Catalog
+from lastgood.catalog import WorkerCatalog
 from lastgood.errors import CatalogError, LastgoodError, SettingsError
 from lastgood.settings import Settings, read_settings
 from lastgood_worker.judging import Judging
@@ -33,7 +33,7 @@ def main() -> int:
         settings = read_settings(os.environ, _settings_file())
         if not settings.roots:
             raise SettingsError("no folder to watch: set LASTGOOD_ROOTS, or use `lastgood up DIR`")
-        catalog = Catalog(settings.state_dir)
+        catalog = WorkerCatalog(settings.state_dir)
         lock = _lock(settings.state_dir)
     except LastgoodError as error:
         print(f"lastgood worker: {error}", file=sys.stderr)  # noqa: T201 - the message is for the person who started us
@@ -43,7 +43,7 @@ def main() -> int:
     return 0
 
 
-def _run(settings: Settings, catalog: Catalog) -> None:
+def _run(settings: Settings, catalog: WorkerCatalog) -> None:
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # a lease that a writer breaks would end us
     wake, stop = threading.Event(), threading.Event()
 
@@ -65,7 +65,7 @@ def _run(settings: Settings, catalog: Catalog) -> None:
         catalog.close()
 
 
-def _loop(reconciler: Reconciler, catalog: Catalog, wake: threading.Event, stop: threading.Event) -> None:
+def _loop(reconciler: Reconciler, catalog: WorkerCatalog, wake: threading.Event, stop: threading.Event) -> None:
     while not stop.is_set():
         wake.clear()
         seen = catalog.version()  # before the look: what is asked while it lasts must not wait for the next one

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
     from datetime import datetime
 
-    from lastgood.catalog import Catalog
+    from lastgood.catalog import WorkerCatalog
     from lastgood.records import Record
 
 _log = logging.getLogger("lastgood")
@@ -30,7 +30,7 @@ class Clock:
 class Ledger:
     """Every write goes through it and is read back; `changed` collects the runs whose answer it may move."""
 
-    def __init__(self, catalog: Catalog, clock: Clock, roots: Collection[str]) -> None:
+    def __init__(self, catalog: WorkerCatalog, clock: Clock, roots: Collection[str]) -> None:
         """Holds what lies below `roots`; the catalog also remembers what was watched on other days."""
         self.catalog, self.clock = catalog, clock
         self._records = {record.id: record for record in catalog.records() if record.root in roots}

@@ -20,7 +20,7 @@ from lastgood_worker.verdicts import Verdicts
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lastgood.catalog import Catalog, Request
+    from lastgood.catalog import Request, WorkerCatalog
     from lastgood.discovery import Candidate, Discovery
     from lastgood.settings import Settings
     from lastgood_worker.judging import Judging
@@ -35,7 +35,7 @@ class Reconciler:
     """Call `look` again and again; it says how many seconds the next one can wait."""
 
     def __init__(
-        self, settings: Settings, catalog: Catalog, watch: Watch, judging: Judging, clock: Clock, *, boot: str
+        self, settings: Settings, catalog: WorkerCatalog, watch: Watch, judging: Judging, clock: Clock, *, boot: str
     ) -> None:
         self._settings, self._watch, self._judging, self._clock = settings, watch, judging, clock
         self._roots = open_roots(settings, catalog)
@@ -107,7 +107,7 @@ class Reconciler:
 
     # --- which folders there are ---
 
-    def _name_known_runs(self, catalog: Catalog) -> None:
+    def _name_known_runs(self, catalog: WorkerCatalog) -> None:
         """Gives the runs that we know their names of today: those follow which roots are watched."""
         roots = {root.path: root for root in self._roots}
         for run in catalog.runs():

@@ -16,7 +16,7 @@ from lastgood.records import Inventory
 from lastgood_worker import marking, settling
 
 if TYPE_CHECKING:
-    from lastgood.catalog import Catalog
+    from lastgood.catalog import WorkerCatalog
     from lastgood.discovery import Candidate
     from lastgood.settings import Settings
     from lastgood.verify import Outline
@@ -80,7 +80,7 @@ class RootView:
             return Inventory(())
 
 
-def open_roots(settings: Settings, catalog: Catalog) -> list[RootView]:
+def open_roots(settings: Settings, catalog: WorkerCatalog) -> list[RootView]:
     """The views of the watched folders as they are at start."""
     paths = list(dict.fromkeys(os.path.abspath(path) for path in settings.roots))
     names = naming.root_names(paths) if len(paths) > 1 else {}

@@ -1,0 +1,21 @@
+"""What is remembered: SQLite in WAL mode, through SQLAlchemy. The one place where worker and service meet.
+
+The worker alone writes checkpoints, events and its own row; the service adds requests.
+"""
+
+from lastgood.catalog.reading import Catalog
+from lastgood.catalog.rows import Event, Request, Root, Run, Sighting, WorkerStatus
+from lastgood.catalog.store import SCHEMA_VERSION
+from lastgood.catalog.writing import WorkerCatalog
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Catalog",
+    "Event",
+    "Request",
+    "Root",
+    "Run",
+    "Sighting",
+    "WorkerCatalog",
+    "WorkerStatus",
+]

@@ -1,0 +1,163 @@
+"""What both sides may do: read, and ask the worker for work."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from lastgood.catalog import rows, tables
+from lastgood.catalog.store import Store
+from lastgood.errors import Unknown
+from lastgood.life import State
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from lastgood.findings import Verdict
+    from lastgood.records import Record
+
+
+class Catalog(Store):
+    """The catalog as the service holds it."""
+
+    def roots(self) -> list[rows.Root]:
+        with self._reading() as connection:
+            return [rows.Root(*row) for row in connection.execute(sa.select(tables.root))]
+
+    def runs(self) -> list[rows.Run]:
+        with self._reading() as connection:
+            found = connection.execute(sa.select(tables.run).order_by(tables.run.c.name)).all()
+        return [rows.Run(r.id, r.name, r.root, r.relative, rows.as_utc(r.first_seen_at)) for r in found]
+
+    def records(self, run: str | None = None, *, gone: bool = True) -> list[Record]:
+        """Every generation of every checkpoint, of one run or of all, in the order in which they were seen."""
+        query = rows.records_query()
+        if run is not None:
+            query = query.where(tables.run.c.name == run)
+        if not gone:
+            query = query.where(tables.checkpoint.c.state != State.GONE.value)
+        with self._reading() as connection:
+            return [rows.record_from(row) for row in connection.execute(query.order_by(tables.checkpoint.c.id))]
+
+    def records_since(self, revision: int) -> list[Record]:
+        """Records written after `revision`, those that are gone among them."""
+        query = rows.records_query().where(tables.checkpoint.c.revision > revision).order_by(tables.checkpoint.c.id)
+        with self._reading() as connection:
+            return [rows.record_from(row) for row in connection.execute(query)]
+
+    def page(
+        self,
+        *,
+        run: str | None = None,
+        verdict: Verdict | None = None,
+        state: State | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[Record]:
+        """The newest records first, below id `before`; those that are gone only where their state is asked for."""
+        query = rows.records_query()
+        if run is not None:
+            query = query.where(tables.run.c.name == run)
+        if verdict is not None:
+            query = query.where(tables.checkpoint.c.verdict == verdict.value)
+        here = tables.checkpoint.c.state
+        query = query.where(here == state.value if state else here != State.GONE.value)
+        if before is not None:
+            query = query.where(tables.checkpoint.c.id < before)
+        query = query.order_by(tables.checkpoint.c.id.desc()).limit(limit)
+        with self._reading() as connection:
+            return [rows.record_from(row) for row in connection.execute(query)]
+
+    def record(self, checkpoint_id: int) -> tuple[Record, dict[str, Any] | None]:
+        """One record with its report as JSON, None before it was judged. Unknown where there is no such id."""
+        query = rows.records_query().where(tables.checkpoint.c.id == checkpoint_id)
+        with self._reading() as connection:
+            row = connection.execute(query).first()
+            if row is None:
+                raise Unknown(f"there is no checkpoint with the id {checkpoint_id}")
+            report = connection.execute(
+                sa.select(tables.checkpoint.c.report).where(tables.checkpoint.c.id == checkpoint_id)
+            ).scalar()
+        return rows.record_from(row), json.loads(report) if report else None
+
+    def settled_content(self, checkpoint_id: int) -> frozenset[tuple[str, int, int, int]]:
+        """What the checkpoint's files were when it settled: (path, size, mtime_ns, inode)."""
+        with self._reading() as connection:
+            text = connection.execute(
+                sa.select(tables.checkpoint.c.content).where(tables.checkpoint.c.id == checkpoint_id)
+            ).scalar()
+        return frozenset((row[0], row[1], row[2], row[3]) for row in json.loads(text or "[]"))
+
+    def digests(self, checkpoint_id: int) -> dict[str, str]:
+        """By path, what was first read of each file since the checkpoint settled."""
+        with self._reading() as connection:
+            return digests_of(connection, checkpoint_id)
+
+    def read_before_boot(self, boot: str, since: datetime) -> list[int]:
+        """Ids of what was verified after `since` under another boot of this machine: its bytes may not have lasted."""
+        query = sa.select(tables.checkpoint.c.id).where(
+            tables.checkpoint.c.state == State.VERIFIED.value,
+            tables.checkpoint.c.boot != boot,
+            tables.checkpoint.c.verified_at >= since.timestamp(),
+        )
+        with self._reading() as connection:
+            return list(connection.execute(query).scalars())
+
+    def events(self, *, since: int = 0, limit: int = 100) -> list[rows.Event]:
+        """Events with an id above `since`, oldest first."""
+        query = sa.select(tables.event).where(tables.event.c.id > since).order_by(tables.event.c.id).limit(limit)
+        with self._reading() as connection:
+            return [rows.event_from(row) for row in connection.execute(query)]
+
+    def last_events(self, limit: int) -> list[rows.Event]:
+        """The newest events, oldest first."""
+        query = sa.select(tables.event).order_by(tables.event.c.id.desc()).limit(limit)
+        with self._reading() as connection:
+            return [rows.event_from(row) for row in reversed(connection.execute(query).all())]
+
+    def add_request(self, kind: str, *, run: str, name: str, now: datetime) -> rows.Request:
+        with self._writing() as connection:
+            values = {"kind": kind, "run": run, "name": name, "state": "open", "created_at": now.timestamp()}
+            made = new_id(connection.execute(tables.request.insert().values(values)))
+        return self.request(made)
+
+    def request(self, request_id: int) -> rows.Request:
+        """Unknown where there is no such id."""
+        with self._reading() as connection:
+            row = connection.execute(sa.select(tables.request).where(tables.request.c.id == request_id)).first()
+        if row is None:
+            raise Unknown(f"there is no request with the id {request_id}")
+        return rows.request_from(row)
+
+    def open_requests(self) -> list[rows.Request]:
+        query = sa.select(tables.request).where(tables.request.c.state == "open").order_by(tables.request.c.id)
+        with self._reading() as connection:
+            return [rows.request_from(row) for row in connection.execute(query)]
+
+    def worker(self) -> rows.WorkerStatus | None:
+        """What the worker last said of itself; None where none ever ran."""
+        with self._reading() as connection:
+            row = connection.execute(sa.select(tables.worker)).first()
+        if row is None:
+            return None
+        return rows.WorkerStatus(
+            pid=row.pid,
+            started_at=rows.as_utc(row.started_at),
+            heartbeat_at=rows.as_utc(row.heartbeat_at),
+            first_scan_done=row.first_scan_done,
+            watch=json.loads(row.watch),
+            progress=json.loads(row.progress),
+        )
+
+
+def digests_of(connection: sa.Connection, checkpoint_id: int) -> dict[str, str]:
+    here = sa.and_(tables.file.c.checkpoint_id == checkpoint_id, tables.file.c.digest.is_not(None))
+    return {row.path: row.digest for row in connection.execute(sa.select(tables.file).where(here))}
+
+
+def new_id(result: sa.CursorResult[Any]) -> int:
+    key = result.inserted_primary_key
+    assert key is not None
+    return int(key[0])

@@ -1,0 +1,163 @@
+"""Rows as values, and values as columns."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from lastgood.catalog import tables
+from lastgood.findings import Severity, Verdict
+from lastgood.life import State
+from lastgood.records import Component, Evidence, Presence, Record, finding_as_json, report_as_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lastgood.records import Report
+
+_NOT_IN_RECORDS: Final = ("run_id", "content", "report", "boot", "revision")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    id: int
+    name: str
+    root: str
+    relative: str
+    first_seen_at: datetime
+
+    @property
+    def path(self) -> str:
+        return os.path.normpath(os.path.join(self.root, self.relative))
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A watched folder as it was when first seen: marker and device tell whether it is still the same."""
+
+    path: str
+    marker: str
+    device: int
+    frozen: str | None  #: why nothing is concluded from it at the moment
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened; the id is the log's cursor."""
+
+    id: int
+    at: datetime
+    kind: str
+    severity: Severity
+    run: str | None
+    checkpoint_id: int | None
+    name: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Work that somebody asked of the worker. state: open, done or refused."""
+
+    id: int
+    kind: str
+    run: str
+    name: str
+    state: str
+    result: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    pid: int
+    started_at: datetime
+    heartbeat_at: datetime
+    first_scan_done: bool
+    watch: Mapping[str, Any]
+    progress: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What the worker saw of a checkpoint when it wrote the row."""
+
+    fingerprint: str
+    bytes: int
+    saved_at: datetime
+    active: bool
+    waiting_for: str | None
+
+
+def records_query() -> sa.Select[Any]:
+    columns = [column for column in tables.checkpoint.c if column.name not in _NOT_IN_RECORDS]
+    return sa.select(*columns, tables.run.c.name.label("run"), tables.run.c.root.label("root")).join(tables.run)
+
+
+def record_from(row: Any) -> Record:
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented name
+    for name in ("first_seen_at", "saved_at", "settled_at", "verified_at"):
+        values[name] = as_utc(values[name]) if values[name] is not None else None
+    values["state"] = State(values["state"])
+    values["evidence"] = Evidence(values["evidence"]) if values["evidence"] else None
+    values["verdict"] = Verdict(values["verdict"]) if values["verdict"] else None
+    values["components"] = {Component(c): Presence(p) for c, p in json.loads(values["components"]).items()}
+    values["warnings"] = tuple(json.loads(values["warnings"]))
+    return Record(**values)
+
+
+def sighting_columns(seen: Sighting) -> dict[str, Any]:
+    return {
+        "fingerprint": seen.fingerprint,
+        "bytes": seen.bytes,
+        "saved_at": seen.saved_at.timestamp(),
+        "active": seen.active,
+        "waiting_for": as_text(seen.waiting_for) if seen.waiting_for else None,
+    }
+
+
+def report_columns(report: Report) -> dict[str, Any]:
+    return {
+        "verdict": report.verdict.value,
+        "step_in_state": report.step,
+        "epoch": report.epoch,
+        "world_size": report.world_size,
+        "exact_resume": report.exact_resume,
+        "components": json.dumps({c.value: p.value for c, p in report.components.items()}),
+        "warnings": json.dumps([finding_as_json(finding) for finding in report.warnings]),
+        "report": json.dumps(report_as_json(report)),
+        "fingerprint": report.fingerprint,
+    }
+
+
+def event_from(row: Any) -> Event:
+    return Event(
+        row.id,
+        as_utc(row.at),
+        row.kind,
+        Severity(row.severity),
+        row.run,
+        row.checkpoint_id,
+        row.name,
+        row.message,
+    )
+
+
+def request_from(row: Any) -> Request:
+    finished = as_utc(row.finished_at) if row.finished_at is not None else None
+    return Request(row.id, row.kind, row.run, row.name, row.state, row.result, as_utc(row.created_at), finished)
+
+
+def as_text(text: str) -> str:
+    r"""A file's name may be any bytes; SQLite takes text alone: those that are none become `\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def as_utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, tz=UTC)
