@@ -63,7 +63,8 @@ def _make_folders(roots: Sequence[str]) -> None:
 
 
 def _free_port(host: str) -> int:
-    with socket.socket() as probe:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 

@@ -266,10 +266,20 @@ def test_the_jobs_word_is_evidence_but_no_substitute_for_files(world: World) -> 
 )
 def test_what_cannot_be_done_is_refused(world: World, kind: str, name: str) -> None:
     request = world.catalog.add_request(kind, run=".", name=name, now=world.now)
-    world.look()
+    world.settle(11)
     closed = world.catalog.request(request.id)
     assert closed.state == "refused"
     assert closed.result
+
+
+def test_the_jobs_word_waits_until_its_checkpoint_is_seen(world: World) -> None:
+    request = world.catalog.add_request("landed", run=".", name="checkpoint-100", now=world.now)
+    world.look()
+    assert world.catalog.request(request.id).state == "open"
+    make_plain_checkpoint(world.path(100), 100)
+    world.settle(1.5)
+    assert world.catalog.request(request.id).state == "done"
+    assert world.record().evidence is Evidence.DECLARED
 
 
 # --- after it was judged ---

@@ -34,12 +34,11 @@ def main() -> int:
         if not settings.roots:
             raise SettingsError("no folder to watch: set LASTGOOD_ROOTS, or use `lastgood up DIR`")
         catalog = WorkerCatalog(settings.state_dir)
-        lock = _lock(settings.state_dir)
-    except LastgoodError as error:
+        with _lock(settings.state_dir):
+            _run(settings, catalog)
+    except LastgoodError as error:  # while it runs: the catalog's disk is full, or went away
         print(f"lastgood worker: {error}", file=sys.stderr)  # noqa: T201 - the message is for the person who started us
         return 2
-    with lock:
-        _run(settings, catalog)
     return 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from lastgood import discovery, naming, resume
@@ -19,6 +20,7 @@ from lastgood_worker.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from lastgood.catalog import Request, WorkerCatalog
     from lastgood.discovery import Candidate, Discovery
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _HEARTBEAT_EVERY: Final = 1.0
 _IDLE_HEARTBEAT_EVERY: Final = 5.0
 _SHORTEST_DELAY: Final = 0.02
+_UNSEEN_FOR: Final = timedelta(seconds=10)
 
 
 class Reconciler:
@@ -172,11 +175,13 @@ class Reconciler:
 
     def _answer_requests(self) -> None:
         for request in self._ledger.catalog.open_requests():
-            done, result = self._carry_out(request)
             now = self._clock.now()
-            self._ledger.catalog.close_request(request.id, done=done, result=result, now=now)
+            if outcome := self._carry_out(request, now):
+                done, result = outcome
+                self._ledger.catalog.close_request(request.id, done=done, result=result, now=now)
 
-    def _carry_out(self, request: Request) -> tuple[bool, str]:
+    def _carry_out(self, request: Request, now: datetime) -> tuple[bool, str] | None:
+        """Whether it was done, and how it stands; None while it has to wait."""
         if request.kind != "landed":
             return False, f"this worker does not know how to carry out {request.kind!r}"
         for tracked in self._all_tracked():
@@ -185,6 +190,8 @@ class Reconciler:
                 if tracked.watched is not None:
                     tracked.watched = replace(tracked.watched, declared=True)
                 return True, f"{record.name} is {record.state}"
+        if now - request.created_at < _UNSEEN_FOR:
+            return None  # the job may speak before we have seen what it speaks of
         return False, f"there is no {request.name} in run {request.run}"
 
     def _unfinished(self, record_id: int) -> str | None:
