@@ -14,6 +14,7 @@ import uvicorn
 from lastgood.catalog import Catalog
 from lastgood.errors import LastgoodError, SettingsError
 from lastgood.settings import Settings, read_settings
+from lastgood.settings_file import settings_text
 from lastgood_service.app import create_app
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _BACKLOG: Final = 2048
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     try:
-        settings = read_settings(os.environ, _settings_file())
+        settings = read_settings(os.environ, settings_text())
         catalog = Catalog(settings.state_dir)
         app = create_app(settings, catalog)
         listener = _listen(settings)
@@ -92,16 +93,6 @@ def _listen(settings: Settings) -> socket.socket:
 def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _settings_file() -> str:
-    try:
-        with open("lastgood.toml", encoding="utf-8") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"lastgood.toml cannot be read: {error}") from error
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from lastgood.errors import LastgoodError, NoCheckpointsYet, NoneAcceptable, Set
 from lastgood.findings import Severity, Verdict
 from lastgood.records import Component, Level, report_as_json
 from lastgood.settings import Settings, read_settings
+from lastgood.settings_file import settings_text
 
 if TYPE_CHECKING:
     from lastgood.client import Service
@@ -162,15 +163,7 @@ def events(*, follow: bool, since: int, as_json: bool) -> int:
 
 def _settings(**flags: Any) -> Settings:
     given = {name: value for name, value in flags.items() if value is not None}
-    return read_settings(os.environ, _settings_file(), given)
-
-
-def _settings_file() -> str:
-    try:
-        with open("lastgood.toml", encoding="utf-8") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""
+    return read_settings(os.environ, settings_text(), given)
 
 
 def _service(settings: Settings, url: str | None = None) -> Service:

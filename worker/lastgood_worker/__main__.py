@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from lastgood.catalog import WorkerCatalog
 from lastgood.errors import CatalogError, LastgoodError, SettingsError
 from lastgood.settings import Settings, read_settings
+from lastgood.settings_file import settings_text
 from lastgood_worker.judging import Judging
 from lastgood_worker.ledger import Clock
 from lastgood_worker.reconciler import Reconciler
@@ -30,7 +31,7 @@ _SHORTEST_PAUSE: Final = 0.05  # a busy writer makes thousands of events a secon
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     try:
-        settings = read_settings(os.environ, _settings_file())
+        settings = read_settings(os.environ, settings_text())
         if not settings.roots:
             raise SettingsError("no folder to watch: set LASTGOOD_ROOTS, or use `lastgood up DIR`")
         catalog = WorkerCatalog(settings.state_dir)
@@ -97,14 +98,6 @@ def _boot_id() -> str:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return file.read().strip()
     except OSError:
-        return ""
-
-
-def _settings_file() -> str:
-    try:
-        with open("lastgood.toml", encoding="utf-8") as file:
-            return file.read()
-    except FileNotFoundError:
         return ""
 
 
