@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lastgood import __version__, rendering
-from lastgood.errors import LastgoodError, NoCheckpointsYet, NoneAcceptable, SettingsError
+from lastgood.errors import LastgoodError, NoCheckpointsYet, NoneAcceptable, SettingsError, Unreachable
 from lastgood.findings import Severity, Verdict
 from lastgood.records import Component, Level, report_as_json
 from lastgood.settings import Settings, read_settings
@@ -98,6 +98,10 @@ def latest(where: str | None, *, run: str | None, wait: float, or_none: bool, as
             found = client.latest_in(where, _service(settings), wanted, run=run, wait=wait, root=settings.root)
         else:
             found = client.latest_from_service(_service(settings, where), run, wanted, wait)
+    except Unreachable as error:
+        raise Unreachable(
+            f"{error}; start one with `lastgood up DIR`, or ask about a folder: lastgood latest DIR"
+        ) from error
     except NoCheckpointsYet:
         if or_none:
             return GOOD

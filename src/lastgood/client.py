@@ -94,6 +94,9 @@ def latest_in(
     folder = os.path.abspath(folder)
     if not os.path.isdir(folder):
         raise NotACheckpoint(f"{folder}: no such folder")
+    if naming.step_in_name(os.path.basename(folder)) is not None:
+        # "Nothing saved in it yet" would be true, and would make a job start from scratch.
+        raise NotACheckpoint(f"{folder} is a checkpoint: name the folder that holds it, {os.path.dirname(folder)}")
     try:
         watched = _run_watched_as(service, folder, run, root)
         return {**latest_from_service(service, watched, wishes, wait), "source": "service"}

@@ -48,7 +48,7 @@ class Settings(BaseModel):
     )
     scan_network_seconds: float = Field(30.0, gt=0, description="The same on a network filesystem.")
     sweep_seconds: float = Field(
-        60.0, gt=0, description="Time within which every known checkpoint is looked at again, file by file."
+        120.0, gt=0, description="Time within which every known checkpoint is looked at again, file by file."
     )
     quiet_seconds: float = Field(3.0, gt=0, description="How long nothing may change before a save counts as finished.")
     quiet_network_seconds: float = Field(65.0, gt=0, description="The same on a network filesystem.")

@@ -55,6 +55,8 @@ def _make_folders(roots: Sequence[str]) -> None:
             )
         if os.path.isdir(root):
             continue
+        if os.path.lexists(root):
+            raise SettingsError(f"{root} is not a folder")
         try:
             os.mkdir(root)
         except OSError as error:

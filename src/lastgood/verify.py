@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from lastgood import layouts, naming
 from lastgood.checks import run_checks
+from lastgood.discovery import discover
 from lastgood.errors import NotACheckpoint
 from lastgood.findings import MEANINGS, Code, Finding, Severity, Verdict, conclude
 from lastgood.formats import Unsteady, read_file
@@ -38,6 +39,8 @@ def verify(
     inventory = take_inventory(path, inodes=inodes)
     if not inventory.entries and not inventory.temporary and not inventory.unreadable:
         raise NotACheckpoint(f"{path}: the folder is empty")
+    if inside := _checkpoints_inside(path):
+        raise NotACheckpoint(f"{path} is no checkpoint, it holds {len(inside)}: name them, such as {path}/{inside[-1]}")
     unsteady: tuple[Finding, ...] = ()
     try:
         files = {facts.path: facts for facts in _read_files(path, inventory, level, on_bytes)}
@@ -80,6 +83,14 @@ def outline(path: str, inventory: Inventory) -> Outline:
         expected=tuple(layout.still_expected(names)),
         sound=not any(_is_error(problem) for facts in files.values() for problem in facts.problems),
     )
+
+
+def _checkpoints_inside(path: str) -> list[str]:
+    """The checkpoints that a run's folder holds, by their paths below it, the last one last."""
+    if naming.step_in_name(os.path.basename(path)) is not None:
+        return []
+    found = sorted(discover(path).candidates, key=lambda candidate: candidate.number)
+    return [candidate.relative_path for candidate in found]
 
 
 def _read_files(path: str, inventory: Inventory, level: Level, on_bytes: Callable[[int], None]) -> Iterator[FileFacts]:

@@ -102,10 +102,26 @@ def test_latest_in_a_folder_that_is_not_there_is_no_fresh_start(place: Path) -> 
     assert "no such folder" in complaint
 
 
+def test_a_checkpoint_in_the_place_of_its_folder_is_no_fresh_start(place: Path) -> None:
+    make_hf_checkpoint(place / "output" / "checkpoint-100", 100)
+    code, printed, complaint = run("latest", "output/checkpoint-100", "--or-none")
+    assert (code, printed) == (2, "")
+    assert f"name the folder that holds it, {place / 'output'}" in complaint
+
+
+def test_verify_of_a_folder_of_checkpoints_points_to_them(place: Path) -> None:
+    for step in (20, 100):
+        make_hf_checkpoint(place / "output" / f"checkpoint-{step}", step)
+    code, printed, complaint = run("verify", "output")
+    assert (code, printed) == (2, "")
+    assert f"it holds 2: name them, such as {place / 'output' / 'checkpoint-100'}" in complaint
+
+
 def test_latest_from_a_service_that_is_not_there_could_not_be_done(place: Path) -> None:
     code, printed, complaint = run("latest", "--or-none")
     assert (code, printed) == (2, "")
     assert "no service answers at http://127.0.0.1:" in complaint
+    assert "lastgood up DIR" in complaint
 
 
 def test_partial_ones_are_printed_where_they_are_accepted(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

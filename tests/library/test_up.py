@@ -94,7 +94,7 @@ def test_a_port_in_use_is_said(tmp_path: Path) -> None:
     [
         pytest.param("no/such/parent", "cannot be made: No such file", id="a folder without a parent"),
         pytest.param("a:b", "has a colon in its name", id="a name that cannot be handed on"),
-        pytest.param("file", "cannot be made: File exists", id="a file"),
+        pytest.param("file", "is not a folder", id="a file"),
     ],
 )
 def test_a_folder_that_will_not_do_is_said(folder: str, said: str, tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ def test_a_rewrite_in_place_is_refused_at_once_and_noticed_by_a_sweep(world: Wor
     rewrite_in_place(world.path(100) / "optimizer.pt")
     rewrite_in_place(world.path(200) / "optimizer.pt")
     assert world.latest() is None
-    world.settle(70)
+    world.settle(130)
     assert world.latest() is None
     assert {record.state for record in world.records()} == {State.LANDING}
     assert [event.name for event in world.events("changed")] == ["checkpoint-200", "checkpoint-100"]

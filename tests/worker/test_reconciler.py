@@ -301,6 +301,18 @@ def test_bytes_that_a_power_cut_took_are_missed(world: World) -> None:
     assert world.latest() == "checkpoint-100"
 
 
+def test_a_worker_that_starts_takes_back_what_the_last_one_vouched_for(world: World) -> None:
+    world.look()
+    world.restart()
+    status = world.catalog.worker()
+    assert status is not None
+    assert not status.first_scan_done
+    world.look()
+    status = world.catalog.worker()
+    assert status is not None
+    assert status.first_scan_done
+
+
 def test_a_lost_catalog_is_found_again_on_disk(world: World) -> None:
     for step in (100, 200):
         save(world, step)

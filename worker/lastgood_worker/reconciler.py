@@ -52,6 +52,7 @@ class Reconciler:
         self._heartbeat_at = float("-inf")
         self._scanned = False
         self._verdicts.recheck_after_crash()
+        self.heartbeat()  # the last one of a worker before us must not vouch for what we have not looked at
 
     def look(self) -> float:
         """One look at everything that may have changed. Seconds until the next is due."""
@@ -65,7 +66,8 @@ class Reconciler:
         self._watch.tend([r.path for r in ready], [r.path for r in ready if r.tracked], now)
         self._verdicts.start_next(lambda record: record.root in ready_paths)
         self._publisher.publish(frozen={root.path for root in self._roots} - ready_paths)
-        self._scanned = True
+        if not self._scanned:
+            self._scanned, self._heartbeat_at = True, float("-inf")  # said at once: answers wait for it
         self.heartbeat()
         return min(delays, default=self._settings.scan_blind_seconds)
 
