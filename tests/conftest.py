@@ -1,4 +1,4 @@
-"""What every test shares: programs that pip cannot install are skipped by name where they are missing."""
+"""What every test shares: the longest come first, and programs that are missing are named."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: "system" not in item.path.parts)  # the other processes fill up what these leave
     for item in items:
         for mark in item.iter_markers("needs"):
             (tool,) = mark.args

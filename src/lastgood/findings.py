@@ -65,6 +65,7 @@ class Code(StrEnum):
     JSON_INVALID = "json-invalid"
     STEP_DISAGREES = "step-disagrees"
     STEP_OFFSET = "step-offset"
+    CONCURRENT_WRITERS = "concurrent-writers"
 
 
 class Meaning(NamedTuple):
@@ -135,6 +136,9 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.JSON_SHORT: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
     Code.JSON_INVALID: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
     Code.STEP_DISAGREES: Meaning(_W, None, "look whether files of two saves were mixed, or the folder was renamed"),
+    Code.CONCURRENT_WRITERS: Meaning(
+        _W, None, "give each job a folder of its own, or ask with the path of the checkpoint that you mean"
+    ),
     Code.STEP_OFFSET: Meaning(_I, None, "nothing: a small, steady difference is usual"),
 }
 

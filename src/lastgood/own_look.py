@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from lastgood import naming, resume, writers
+from lastgood import branches, naming, resume, writers
 from lastgood.discovery import discover
 from lastgood.errors import CannotTell, NoCheckpointsYet, NotACheckpoint
 from lastgood.findings import Verdict
@@ -39,7 +39,7 @@ def own_look(
     if not candidates:
         raise NoCheckpointsYet(f"there are no checkpoints in {run_folder}")
     skipped: list[resume.Skipped] = []
-    for guess in resume.lineage(_guessed_records(run_folder, candidates)):
+    for guess in branches.lineage(_guessed_records(run_folder, candidates)):
         known = (refused or {}).get(guess.name)
         record, refusal = (guess, resume.Skipped(guess, *known)) if known else _looked_at(guess, wishes, level)
         if refusal is None:
@@ -64,7 +64,7 @@ def _guessed_records(run_folder: str, candidates: list[Candidate]) -> list[Recor
     inventories = [_inventory(os.path.join(run_folder, c.relative_path)) for c in candidates]
     saved = [(inventory.newest_mtime_ns / 1e9, c.number) for inventory, c in zip(inventories, candidates, strict=True)]
     records: list[Record] = []
-    for place in resume.first_look_order(saved):
+    for place in branches.first_look_order(saved):
         candidate, inventory = candidates[place], inventories[place]
         records.append(
             Record(
@@ -81,7 +81,7 @@ def _guessed_records(run_folder: str, candidates: list[Candidate]) -> list[Recor
                 bytes=inventory.bytes,
                 fingerprint=inventory.fingerprint,
                 before_us=True,
-                branch=resume.branch_for(records, candidate.number),
+                branch=branches.branch_for(records, candidate.number),
                 evidence=Evidence.STRUCTURAL,
             )
         )

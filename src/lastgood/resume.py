@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood.branches import CONCURRENT_WRITERS, concurrent_writers, first_look_order, lineage
 from lastgood.errors import NoCheckpointsYet, NoneAcceptable
-from lastgood.findings import Verdict
+from lastgood.findings import Code, Finding, Verdict
 from lastgood.life import State
-from lastgood.records import Component, Evidence, Presence, Record
+from lastgood.records import Component, Evidence, Presence, Record, finding_as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _IN_WORK: Final = (State.LANDING, State.SETTLED)
-_ONE_SECOND: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Answer:
     skipped: tuple[Skipped, ...] = ()
     pending: tuple[Record, ...] = ()
     disputed: Mapping[str, str] = field(default_factory=dict)  #: {"mtime": name, "step": name} where they disagree
+    warnings: tuple[Finding, ...] = ()  #: of the run, beside those of the checkpoint
 
 
 def resume_point(records: Sequence[Record], wishes: Wishes, changed: frozenset[int] = frozenset()) -> Answer:
@@ -59,6 +60,9 @@ def resume_point(records: Sequence[Record], wishes: Wishes, changed: frozenset[i
     present = [record for record in mine if record.state is not State.GONE]
     if not present:
         raise NoCheckpointsYet("nothing has been saved here yet")
+    warnings = (Finding(Code.CONCURRENT_WRITERS, None, CONCURRENT_WRITERS),) if concurrent_writers(mine) else ()
+    if wishes.strict and warnings:
+        raise NoneAcceptable(CONCURRENT_WRITERS, refused=[], pending=[])
     skipped: list[Skipped] = []
     for record in lineage(mine):
         if record.state is not State.VERIFIED:
@@ -66,51 +70,9 @@ def resume_point(records: Sequence[Record], wishes: Wishes, changed: frozenset[i
         refusal = refusal_of(record, wishes, changed)
         if refusal is None:
             newer = tuple(r for r in present if r.state in _IN_WORK and _is_newer(r, record))
-            return Answer(record, tuple(skipped), newer, _dispute(present, record))
+            return Answer(record, tuple(skipped), newer, _dispute(present, record), warnings)
         skipped.append(refusal)
     raise none_acceptable(present, skipped, wishes, changed)
-
-
-def lineage(records: Iterable[Record]) -> list[Record]:
-    """The newest branch with its ancestors, the resume point's first candidate first.
-
-    A branch forks from the one before it at its own first step: what lies below is the shared past. A branch is one as
-    soon as a save of it has landed; saves that never did are in the list as well, so that it can be told why not.
-    """
-    branches: dict[int, list[Record]] = {}
-    unlanded: list[Record] = []
-    for record in records:
-        if record.branch is not None:
-            landed = record.evidence not in (None, Evidence.QUIET)
-            (branches.setdefault(record.branch, []) if landed else unlanded).append(record)
-    line: list[Record] = []
-    for _branch, saves in sorted(branches.items()):
-        fork = min(save.number for save in saves)
-        line = [save for save in line if save.number < fork] + saves
-    newest = max(branches, default=0)
-    line += [record for record in unlanded if (record.branch or 0) >= newest]
-    return sorted(line, key=lambda save: (save.step, save.id), reverse=True)
-
-
-def branch_for(records: Iterable[Record], number: int) -> int:
-    """The branch of a save that is first seen now: the newest one's, or a new one if its step is not above the last."""
-    placed = [record for record in records if record.branch is not None]
-    if not placed:
-        return 1
-    newest = max(record.branch or 0 for record in placed)
-    last = max(record.number for record in placed if record.branch == newest)
-    return newest if number > last else newest + 1
-
-
-def first_look_order(found: Iterable[tuple[float, int]]) -> list[int]:
-    """In which order what lay there before us landed, as places in `found`: pairs of (saved at, in seconds; step).
-
-    By time, or by step where all times lie within a second of each other and so say nothing.
-    """
-    pairs = list(found)
-    times = [saved_at for saved_at, _step in pairs]
-    same_time = not pairs or max(times) - min(times) <= _ONE_SECOND
-    return sorted(range(len(pairs)), key=lambda place: pairs[place][1] if same_time else pairs[place])
 
 
 def refusal_of(record: Record, wishes: Wishes, changed: frozenset[int]) -> Skipped | None:
@@ -213,7 +175,7 @@ def answer_as_json(answer: Answer, seconds_left: Mapping[int, float] | None = No
         "verified_at": record.verified_at.isoformat() if record.verified_at else None,
         "bytes": record.bytes,
         "components": {component.value: presence.value for component, presence in record.components.items()},
-        "warnings": list(record.warnings),
+        "warnings": [*map(finding_as_json, answer.warnings), *record.warnings],
         "skipped": [skipped_as_json(skipped) for skipped in answer.skipped],
         "pending": [pending_as_json(r, left.get(r.id)) for r in answer.pending],
         "order_disputed": dict(answer.disputed) or None,

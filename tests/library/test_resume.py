@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lastgood import resume
+from lastgood import branches, resume
 from lastgood.errors import NoCheckpointsYet, NoneAcceptable
 from lastgood.findings import Verdict
 from lastgood.life import State
@@ -25,7 +25,7 @@ def run(*steps: int) -> list[Record]:
     """Complete saves in this order, in the branches that they make."""
     records: list[Record] = []
     for number, step in enumerate(steps):
-        records.append(record(step, number, branch=resume.branch_for(records, step)))
+        records.append(record(step, number, branch=branches.branch_for(records, step)))
     return records
 
 
@@ -37,34 +37,6 @@ def name_of(records: list[Record], wishes: Wishes | None = None, changed: frozen
 
 
 # --- which line ---
-
-
-@pytest.mark.parametrize(
-    ("steps", "lineage"),
-    [
-        pytest.param([100, 200, 300], [300, 200, 100], id="one line"),
-        pytest.param([100, 200, 300, 150], [150, 100], id="a rollback shares what lies below its first save"),
-        pytest.param([100, 200, 50], [50], id="from scratch shares nothing"),
-        pytest.param([100, 200, 100], [100], id="the same step again"),
-        pytest.param([100, 200, 150, 250], [250, 150, 100], id="the new line grows past the old one"),
-        pytest.param([100, 300, 200, 250, 220], [220, 200, 100], id="a rollback of a rollback"),
-    ],
-)
-def test_a_save_below_the_last_one_starts_a_new_branch(steps: list[int], lineage: list[int]) -> None:
-    assert [found.step for found in resume.lineage(run(*steps))] == lineage
-
-
-@pytest.mark.parametrize(
-    ("found", "order"),
-    [
-        pytest.param([], [], id="nothing"),
-        pytest.param([(5.0, 300), (5.5, 100)], [1, 0], id="times within a second say nothing"),
-        pytest.param([(9.0, 100), (5.0, 300)], [1, 0], id="by time"),
-        pytest.param([(9.0, 300), (5.0, 100), (9.0, 200)], [1, 2, 0], id="by step where times are equal"),
-    ],
-)
-def test_what_lay_there_is_put_in_order(found: list[tuple[float, int]], order: list[int]) -> None:
-    assert resume.first_look_order(found) == order
 
 
 def test_a_branch_counts_only_once_a_save_of_it_has_landed() -> None:
@@ -190,7 +162,7 @@ def histories(draw: st.DrawFn) -> list[Record]:
             "step_in_state": draw(st.none() | st.integers(1, 800)),
             "before_us": draw(st.booleans()),
         }
-        branch = None if facts["copy"] else resume.branch_for(records, step)
+        branch = None if facts["copy"] else branches.branch_for(records, step)
         records.append(record(step, number, branch=branch, **facts))
     return records
 
@@ -233,7 +205,7 @@ def test_nothing_is_handed_out_that_must_not_be(records: list[Record], wishes: W
 def test_it_is_the_highest_step_of_the_newest_line_and_every_newer_one_is_accounted_for(
     records: list[Record], wishes: Wishes, changed: frozenset[int]
 ) -> None:
-    line = [found for found in resume.lineage(r for r in records if not r.copy) if found.state is State.VERIFIED]
+    line = [found for found in branches.lineage(r for r in records if not r.copy) if found.state is State.VERIFIED]
     fit = [found for found in line if resume.refusal_of(found, wishes, changed) is None]
     answer = answer_or_none(records, wishes, changed)
     assert (answer is None) == (not fit)

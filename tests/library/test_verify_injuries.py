@@ -286,8 +286,10 @@ BY_PERMISSION: Final = [
     ),
 ]  # fmt: skip
 
-#: No state of the files gives these: they need somebody who writes while we read, a disk that lies, or a worker.
-OF_THE_MOMENT: Final = frozenset({Code.STILL_BEING_WRITTEN, Code.READS_DIFFER, Code.CHECKER_DIED})
+#: No state of one folder gives these: they need somebody who writes while we read, a disk that lies, or a worker.
+OF_THE_MOMENT: Final = frozenset(
+    {Code.STILL_BEING_WRITTEN, Code.READS_DIFFER, Code.CHECKER_DIED, Code.CONCURRENT_WRITERS}
+)
 
 
 @pytest.mark.parametrize(("make", "where", "injure", "codes", "verdict"), ROWS)

@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from lastgood import resume, writers
+from lastgood import branches, writers
 from lastgood.catalog import Sighting
 from lastgood.errors import CannotTell, NotACheckpoint
 from lastgood.findings import Severity
@@ -48,7 +48,8 @@ class Following:
     ) -> Record:
         """A new row for a folder that is seen for the first time, or written anew."""
         inventory = root.inventory(candidate)
-        branch = None if candidate.copy else resume.branch_for(self._ledger.of_run(run), candidate.number)
+        known = self._ledger.of_run(run)
+        branch = None if candidate.copy else branches.branch_for(known, candidate.number)
         record = self._ledger.add(
             run_id,
             name=candidate.name,
@@ -65,6 +66,8 @@ class Following:
             renamed=candidate.inode in root.temporary,
         )
         root.tracked[candidate.relative_path] = Tracked(record.id, candidate.mtime_ns, watched)
+        if branches.concurrent_writers([*known, record]) and not branches.concurrent_writers(known):
+            self._ledger.event("concurrent-writers", branches.CONCURRENT_WRITERS, Severity.WARNING, record)
         return record
 
     def is_due(self, tracked: Tracked, candidate: Candidate, now: float) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from lastgood import discovery, naming, resume
+from lastgood import branches, discovery, naming
 from lastgood.catalog import WorkerStatus
 from lastgood_worker.following import Following
 from lastgood_worker.ledger import Clock, Ledger
@@ -214,7 +214,7 @@ def _in_landing_order(root: RootView, candidates: list[Candidate], *, before_us:
 
 def _by_time(root: RootView, run: list[Candidate]) -> list[Candidate]:
     saved = ((root.inventory(c).newest_mtime_ns / 1e9, c.number) for c in run)
-    return [run[place] for place in resume.first_look_order(saved)]
+    return [run[place] for place in branches.first_look_order(saved)]
 
 
 def _folders_of(paths: Iterable[str], root: str) -> set[str]:
