@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lastgood.facts import Component, Presence  # noqa: TC001
 from lastgood.findings import Severity, Verdict  # noqa: TC001
 from lastgood.life import State  # noqa: TC001
-from lastgood.records import Component, Evidence, Presence  # noqa: TC001
+from lastgood.records import Evidence  # noqa: TC001
 from lastgood_service import examples
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from lastgood.errors import LastgoodError as LastgoodError
+    from lastgood.facts import Report as Report
     from lastgood.findings import Code as Code
     from lastgood.findings import Finding as Finding
     from lastgood.findings import Verdict as Verdict
-    from lastgood.records import Report as Report
 
 __version__ = "0.1.0"
 __all__ = ["Code", "Finding", "LastgoodError", "Report", "Verdict"]

@@ -12,14 +12,14 @@ import click
 
 from lastgood import __version__, rendering
 from lastgood.errors import LastgoodError, NoCheckpointsYet, NoneAcceptable, SettingsError, Unreachable
+from lastgood.facts import Component, Level, report_as_json
 from lastgood.findings import Severity, Verdict
-from lastgood.records import Component, Level, report_as_json
 from lastgood.settings import Settings, read_settings
 from lastgood.settings_file import settings_text
 
 if TYPE_CHECKING:
     from lastgood.client import Service
-    from lastgood.records import Report
+    from lastgood.facts import Report
 
 GOOD, WANTING, NOT_DONE = 0, 1, 2
 _FOLLOW_EVERY: Final = 1.0

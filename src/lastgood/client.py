@@ -25,12 +25,13 @@ from lastgood.errors import (
     RunAmbiguous,
     Unreachable,
 )
+from lastgood.facts import Component, Presence
 from lastgood.findings import Verdict
 from lastgood.inventory import take_inventory
 from lastgood.latest import inodes_are_stable
 from lastgood.life import State
 from lastgood.own_look import own_look
-from lastgood.records import Component, Evidence, Presence, Record
+from lastgood.records import Evidence, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

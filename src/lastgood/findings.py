@@ -63,6 +63,32 @@ class Code(StrEnum):
     STORAGE_MISMATCH = "storage-mismatch"
     JSON_SHORT = "json-short"
     JSON_INVALID = "json-invalid"
+    UNSAFE_PICKLE = "unsafe-pickle"
+    WEIGHTS_ONLY_REFUSES = "weights-only-refuses"
+    LOADER_REFUSES = "loader-refuses"
+    NO_CHECKSUM = "no-checksum"
+    FILE_SPARSE = "file-sparse"
+    ZERO_TAIL = "zero-tail"
+    JSON_SHAPE = "json-shape"
+    CONFIG_DISAGREES = "config-disagrees"
+    INDEX_DISAGREES = "index-disagrees"
+    SHARD_STRAY = "shard-stray"
+    OPTIMIZER_DISAGREES = "optimizer-disagrees"
+    RATE_ZERO = "rate-zero"
+    SCALER_MISSING = "scaler-missing"
+    RNG_INCOMPLETE = "rng-incomplete"
+    NOT_A_NUMBER = "not-a-number"
+    NOT_FINITE = "not-finite"
+    WEIGHTS_ZERO = "weights-zero"
+    TENSOR_ZEROED = "tensor-zeroed"
+    TENSORS_LOST = "tensors-lost"
+    TENSORS_CHANGED = "tensors-changed"
+    WRAPPER_PREFIX = "wrapper-prefix"
+    WEIGHTS_UNCHANGED = "weights-unchanged"
+    FILE_OF_ANOTHER = "file-of-another"
+    MANIFEST_MISMATCH = "manifest-mismatch"
+    MANIFEST_FILE_MISSING = "manifest-file-missing"
+    MANIFEST_FILE_NEW = "manifest-file-new"
     STEP_DISAGREES = "step-disagrees"
     STEP_OFFSET = "step-offset"
     CONCURRENT_WRITERS = "concurrent-writers"
@@ -79,6 +105,7 @@ class Meaning(NamedTuple):
 _E, _W, _I = Severity.ERROR, Severity.WARNING, Severity.INFO
 _RESUME_OLDER = "resume from an older checkpoint; `lastgood latest` names it"
 _SAVE_NEVER_FINISHED = "the save never finished; resume from an older checkpoint"
+_DIVERGED = "training diverged: resume from an older checkpoint, with a lower learning rate or clipped gradients"
 _PERMISSION = "run lastgood as the user who trains, or give that user's group read permission"
 
 MEANINGS: Final[Mapping[Code, Meaning]] = {
@@ -135,6 +162,40 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.STORAGE_MISMATCH: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
     Code.JSON_SHORT: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
     Code.JSON_INVALID: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.UNSAFE_PICKLE: Meaning(_E, Verdict.CORRUPT, "do not load it: loading would run a program that it names"),
+    Code.WEIGHTS_ONLY_REFUSES: Meaning(
+        _I, None, "nothing, where you trust its writer: the trainer itself loads it with weights_only=False"
+    ),
+    Code.LOADER_REFUSES: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.NO_CHECKSUM: Meaning(_I, None, "save in torch's zip format: the older one has no checksums"),
+    Code.FILE_SPARSE: Meaning(_W, None, "compare it with a copy: a disk that was full or lost power leaves holes"),
+    Code.ZERO_TAIL: Meaning(_W, None, "compare it with a copy: a disk that was full or lost power leaves zeros"),
+    Code.JSON_SHAPE: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.CONFIG_DISAGREES: Meaning(_W, None, "look whether config.json belongs to these weights"),
+    Code.INDEX_DISAGREES: Meaning(_W, None, "write the index again from the shards; most loaders do not mind"),
+    Code.SHARD_STRAY: Meaning(_W, None, "look whether shards of two saves were mixed"),
+    Code.OPTIMIZER_DISAGREES: Meaning(_E, Verdict.CORRUPT, "look whether it is another model's optimizer"),
+    Code.RATE_ZERO: Meaning(_I, None, "nothing: every schedule that decays to zero ends there"),
+    Code.SCALER_MISSING: Meaning(_W, None, "the loss scale starts anew: a few steps may be skipped"),
+    Code.RNG_INCOMPLETE: Meaning(
+        _E, Verdict.PARTIAL, "dropout and shuffling will differ; `accept=partial` takes it all the same"
+    ),
+    Code.NOT_A_NUMBER: Meaning(_E, Verdict.UNHEALTHY, _DIVERGED),
+    Code.NOT_FINITE: Meaning(_E, Verdict.UNHEALTHY, _DIVERGED),
+    Code.WEIGHTS_ZERO: Meaning(_E, Verdict.UNHEALTHY, _RESUME_OLDER),
+    Code.TENSOR_ZEROED: Meaning(_E, Verdict.UNHEALTHY, _RESUME_OLDER),
+    Code.TENSORS_LOST: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.TENSORS_CHANGED: Meaning(_W, None, "look whether the model was changed on purpose"),
+    Code.WRAPPER_PREFIX: Meaning(
+        _W, None, "strip the prefix before you load it elsewhere: most loaders skip such tensors without a word"
+    ),
+    Code.WEIGHTS_UNCHANGED: Meaning(
+        _W, None, "look whether the optimizer was given the model's parameters, and whether the right model is saved"
+    ),
+    Code.FILE_OF_ANOTHER: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.MANIFEST_MISMATCH: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.MANIFEST_FILE_MISSING: Meaning(_E, Verdict.INCOMPLETE, "fetch it from a copy, or resume from an older one"),
+    Code.MANIFEST_FILE_NEW: Meaning(_I, None, "nothing: it was added after verification"),
     Code.STEP_DISAGREES: Meaning(_W, None, "look whether files of two saves were mixed, or the folder was renamed"),
     Code.CONCURRENT_WRITERS: Meaning(
         _W, None, "give each job a folder of its own, or ask with the path of the checkpoint that you mean"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lastgood import naming
 from lastgood.errors import CannotTell, NotACheckpoint
-from lastgood.records import Entry, FileKind, Inventory
+from lastgood.facts import Entry, FileKind, Inventory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,8 @@ from lastgood.inventory import take_inventory
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lastgood.records import Inventory, Record
+    from lastgood.facts import Inventory
+    from lastgood.records import Record
 
 _LAST_SECOND: Final = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
 

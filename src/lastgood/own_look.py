@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 from lastgood import branches, naming, resume, writers
 from lastgood.discovery import discover
 from lastgood.errors import CannotTell, NoCheckpointsYet, NotACheckpoint
+from lastgood.facts import Inventory, Level, finding_as_json
 from lastgood.findings import Verdict
 from lastgood.inventory import take_inventory
 from lastgood.latest import inodes_are_stable, saved_at
 from lastgood.life import State
-from lastgood.records import Evidence, Inventory, Level, Record, finding_as_json
+from lastgood.records import Evidence, Record
 from lastgood.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lastgood.discovery import Candidate
-    from lastgood.records import Report
+    from lastgood.facts import Report
 
 
 def own_look(

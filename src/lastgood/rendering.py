@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood.facts import Presence
 from lastgood.findings import Finding, Severity, Verdict
-from lastgood.records import Presence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from lastgood.records import Report
+    from lastgood.facts import Report
 
 _MARKS: Final = {
     Presence.PRESENT: "✓",

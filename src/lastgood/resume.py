@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.branches import CONCURRENT_WRITERS, concurrent_writers, first_look_order, lineage
 from lastgood.errors import NoCheckpointsYet, NoneAcceptable
+from lastgood.facts import Component, Presence, finding_as_json
 from lastgood.findings import Code, Finding, Verdict
 from lastgood.life import State
-from lastgood.records import Component, Evidence, Presence, Record, finding_as_json
+from lastgood.records import Evidence, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

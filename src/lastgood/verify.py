@@ -11,10 +11,11 @@ from lastgood import layouts, naming
 from lastgood.checks import run_checks
 from lastgood.discovery import discover
 from lastgood.errors import NotACheckpoint
+from lastgood.facts import Component, Facts, FileDigest, FileFacts, Inventory, Level, Manifest, Presence, Report
 from lastgood.findings import MEANINGS, Code, Finding, Severity, Verdict, conclude
 from lastgood.formats import Unsteady, read_file
 from lastgood.inventory import take_inventory
-from lastgood.records import Component, Facts, FileDigest, FileFacts, Inventory, Level, Presence, Report
+from lastgood.manifest import manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,8 @@ def verify(
     path: str,
     level: Level = Level.FULL,
     *,
+    previous: Manifest | None = None,
+    manifest: Manifest | None = None,
     inodes: bool = True,
     on_bytes: Callable[[int], None] = lambda _count: None,
 ) -> Report:
@@ -51,8 +54,9 @@ def verify(
         )
     if not unsteady and _has_changed(path, inventory, inodes=inodes):
         unsteady = (Finding(Code.STILL_BEING_WRITTEN, None, "files changed while they were read"),)
-    judged = _judge(path, inventory, files, unsteady)
-    return replace(judged, level=level, seconds=time.monotonic() - started)
+    facts = _facts(path, inventory, files, previous, manifest)
+    findings = unsteady or run_checks(facts)
+    return _report(path, facts, findings, level, time.monotonic() - started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,13 @@ def _has_changed(path: str, inventory: Inventory, *, inodes: bool) -> bool:
         return True
 
 
-def _judge(path: str, inventory: Inventory, files: Mapping[str, FileFacts], unsteady: tuple[Finding, ...]) -> Report:
+def _facts(
+    path: str,
+    inventory: Inventory,
+    files: Mapping[str, FileFacts],
+    previous: Manifest | None,
+    manifest: Manifest | None,
+) -> Facts:
     names = inventory.names
     layout = layouts.recognise(names)
     reading = layout.read(names, files)
@@ -126,7 +136,7 @@ def _judge(path: str, inventory: Inventory, files: Mapping[str, FileFacts], unst
         component: _presence(presence, reading.homes.get(component, ()), files)
         for component, presence in reading.components.items()
     }
-    facts = Facts(
+    return Facts(
         name=os.path.basename(path),
         layout=layout.name,
         inventory=inventory,
@@ -135,25 +145,34 @@ def _judge(path: str, inventory: Inventory, files: Mapping[str, FileFacts], unst
         components=components,
         progress=reading.progress,
         step_by_name=naming.step_in_name(os.path.basename(path)),
+        homes=reading.homes,
+        weights=reading.weights,
+        optimizer=reading.optimizer,
+        rng=reading.rng,
+        previous=previous,
+        manifest=manifest,
     )
-    findings = unsteady or run_checks(facts)
+
+
+def _report(path: str, facts: Facts, findings: tuple[Finding, ...], level: Level, seconds: float) -> Report:
     verdict = conclude(findings)
     return Report(
         path=path,
         name=facts.name,
-        layout=layout.name,
-        level=Level.FULL,
+        layout=facts.layout,
+        level=level,
         verdict=verdict,
-        exact_resume=verdict is Verdict.COMPLETE and _resumes_exactly(components),
-        step=reading.progress.step,
-        epoch=reading.progress.epoch,
-        world_size=reading.progress.world_size,
-        components=components,
+        exact_resume=verdict is Verdict.COMPLETE and _resumes_exactly(facts.components),
+        step=facts.progress.step,
+        epoch=facts.progress.epoch,
+        world_size=facts.progress.world_size,
+        components=facts.components,
         findings=findings,
-        files=tuple(FileDigest(file.path, file.size, file.digest) for file in files.values()),
-        bytes=inventory.bytes,
-        seconds=0.0,
-        fingerprint=inventory.fingerprint,
+        files=tuple(FileDigest(file.path, file.size, file.digest) for file in facts.files.values()),
+        bytes=facts.inventory.bytes,
+        seconds=seconds,
+        fingerprint=facts.inventory.fingerprint,
+        manifest=None if level is Level.QUICK else manifest_of(facts),
     )
 
 

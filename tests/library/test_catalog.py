@@ -11,9 +11,10 @@ import pytest
 from lastgood import writers
 from lastgood.catalog import Root, Sighting, WorkerCatalog, WorkerStatus
 from lastgood.errors import CatalogError, IllegalMove, Unknown
+from lastgood.facts import Component, FileDigest, Level, Presence, Report
 from lastgood.findings import Verdict
 from lastgood.life import State
-from lastgood.records import Component, Evidence, FileDigest, Level, Presence, Report
+from lastgood.records import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

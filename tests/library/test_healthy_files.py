@@ -20,8 +20,8 @@ import torch
 
 from builders import saved
 from judging import facts_of
+from lastgood.facts import TensorFact
 from lastgood.findings import Code
-from lastgood.records import TensorFact
 
 if TYPE_CHECKING:
     from pathlib import Path

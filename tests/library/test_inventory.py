@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from lastgood.records import Inventory
+    from lastgood.facts import Inventory
 
 
 def look(folder: Path, *, inodes: bool = True) -> Inventory:

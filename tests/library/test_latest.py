@@ -12,9 +12,9 @@ import pytest
 from builders import make_hf_checkpoint, write_file
 from lastgood import writers
 from lastgood.errors import NoneAcceptable
+from lastgood.facts import Entry, Inventory
 from lastgood.inventory import take_inventory
 from lastgood.latest import inodes_are_stable, is_as_verified, resume_point_now, saved_at
-from lastgood.records import Entry, Inventory, Record
 from lastgood.resume import Wishes
 from recording import record
 from worker_world import rewrite_in_place
@@ -22,6 +22,8 @@ from worker_world import rewrite_in_place
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from lastgood.records import Record
 
 
 def verified(root: Path, *steps: int) -> list[Record]:

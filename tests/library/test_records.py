@@ -11,17 +11,10 @@ import pytest
 
 import injuries as hurt
 from builders import make_hf_checkpoint
+from lastgood.facts import Report, finding_as_json, report_as_json, report_from_json
 from lastgood.findings import Code
 from lastgood.life import State
-from lastgood.records import (
-    EVIDENCE_ORDER,
-    Evidence,
-    Record,
-    Report,
-    finding_as_json,
-    report_as_json,
-    report_from_json,
-)
+from lastgood.records import EVIDENCE_ORDER, Evidence, Record
 from lastgood.verify import verify
 
 if TYPE_CHECKING:

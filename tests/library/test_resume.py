@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from lastgood import branches, resume
 from lastgood.errors import NoCheckpointsYet, NoneAcceptable
+from lastgood.facts import Component, Presence
 from lastgood.findings import Verdict
 from lastgood.life import State
-from lastgood.records import Component, Evidence, Presence, Record
+from lastgood.records import Evidence, Record
 from lastgood.resume import Answer, Wishes
 from recording import WHOLE, record
 

@@ -11,9 +11,9 @@ import pytest
 import injuries as hurt
 from builders import hf_files, make_hf_checkpoint, make_plain_checkpoint, write_file, write_files
 from lastgood.errors import CannotTell, NotACheckpoint
+from lastgood.facts import Component, Level, Presence
 from lastgood.findings import Code, Verdict
 from lastgood.inventory import take_inventory
-from lastgood.records import Component, Level, Presence
 from lastgood.verify import Outline, outline, verify
 
 if TYPE_CHECKING:

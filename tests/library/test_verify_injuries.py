@@ -12,8 +12,8 @@ import torch
 import injuries as hurt
 from builders import adamw_state, make_hf_checkpoint, make_plain_checkpoint, plain_state, saved
 from judging import verify_as_ordinary_user
+from lastgood.facts import Component, Presence
 from lastgood.findings import Code, Verdict
-from lastgood.records import Component, Presence
 from lastgood.verify import verify
 
 if TYPE_CHECKING:

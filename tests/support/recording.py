@@ -6,9 +6,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from lastgood.facts import Component, Presence
 from lastgood.findings import Verdict
 from lastgood.life import State
-from lastgood.records import Component, Evidence, Presence, Record
+from lastgood.records import Evidence, Record
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 WHOLE = dict.fromkeys((Component.WEIGHTS, Component.OPTIMIZER, Component.SCHEDULER, Component.RNG), Presence.PRESENT)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from starlette.testclient import TestClient
 
 from lastgood.catalog import Root, Sighting, WorkerCatalog, WorkerStatus
+from lastgood.facts import Component, FileDigest, Level, Presence, Report
 from lastgood.findings import Code, Finding, Verdict, conclude
 from lastgood.inventory import take_inventory
 from lastgood.latest import inodes_are_stable
-from lastgood.records import Component, Evidence, FileDigest, Level, Presence, Report
+from lastgood.records import Evidence
 from lastgood.settings import Settings, read_settings
 from lastgood_service.app import create_app
 from lastgood_service.clock import Clock

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lastgood.records import Entry, Evidence, Inventory
+from lastgood.facts import Entry, Inventory
+from lastgood.records import Evidence
 from lastgood.verify import Outline
 from lastgood_worker import settling
 from lastgood_worker.settling import Look, Pace, Settled, Wait, Watched

@@ -15,13 +15,14 @@ from lastgood.formats import Unsteady
 from lastgood.inventory import take_inventory
 from lastgood.latest import saved_at
 from lastgood.life import State
-from lastgood.records import Evidence, Inventory, Record
+from lastgood.records import Evidence, Record
 from lastgood.verify import Outline, outline
 from lastgood_worker import settling
 from lastgood_worker.roots import RootView, Tracked
 
 if TYPE_CHECKING:
     from lastgood.discovery import Candidate
+    from lastgood.facts import Inventory
     from lastgood.settings import Settings
     from lastgood_worker.ledger import Ledger
     from lastgood_worker.verdicts import Verdicts

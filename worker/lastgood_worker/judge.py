@@ -15,7 +15,7 @@ import time
 from typing import Any, Final
 
 from lastgood.errors import LastgoodError
-from lastgood.records import report_as_json
+from lastgood.facts import report_as_json
 from lastgood.verify import verify
 
 _SET_PARENT_DEATH_SIGNAL: Final = 1  # prctl(2)

@@ -9,8 +9,8 @@ import threading
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from lastgood.facts import Level, Report, report_from_json
 from lastgood.findings import Code, Finding, Verdict
-from lastgood.records import Level, Report, report_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from lastgood import naming, writers
 from lastgood.catalog import Root
 from lastgood.errors import CannotTell, NotACheckpoint
+from lastgood.facts import Inventory
 from lastgood.findings import Severity
 from lastgood.inventory import take_inventory
 from lastgood.latest import inodes_are_stable
-from lastgood.records import Inventory
 from lastgood_worker import marking, settling
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from lastgood.records import Evidence
 
 if TYPE_CHECKING:
-    from lastgood.records import Inventory
+    from lastgood.facts import Inventory
     from lastgood.verify import Outline
 
 Content = frozenset[tuple[str, int, int, int]]

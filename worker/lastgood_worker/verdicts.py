@@ -14,7 +14,8 @@ from lastgood_worker.judging import Job
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from lastgood.records import Record, Report
+    from lastgood.facts import Report
+    from lastgood.records import Record
     from lastgood_worker.judging import Judging
     from lastgood_worker.ledger import Ledger
 

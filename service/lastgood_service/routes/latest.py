@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request  # noqa: TC002 - FastAPI looks the annotations up
 from starlette.responses import Response  # noqa: TC002
 
+from lastgood.facts import Component
 from lastgood.findings import Verdict
-from lastgood.records import Component
 from lastgood.resume import Wishes
 from lastgood_service.desk import Asked, desk_of
 from lastgood_service.exception_handlers import malformed

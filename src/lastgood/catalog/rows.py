@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from lastgood.catalog import tables
+from lastgood.facts import Component, Presence, finding_as_json, report_as_json
 from lastgood.findings import Severity, Verdict
 from lastgood.life import State
-from lastgood.records import Component, Evidence, Presence, Record, finding_as_json, report_as_json
+from lastgood.records import Evidence, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lastgood.records import Report
+    from lastgood.facts import Report
 
 _NOT_IN_RECORDS: Final = ("run_id", "content", "report", "boot", "revision")
 

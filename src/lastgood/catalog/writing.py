@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from lastgood.records import Evidence, Report
+    from lastgood.facts import Report
+    from lastgood.records import Evidence
 
 
 class WorkerCatalog(Catalog):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from lastgood.checks import files, steps, whole
 
 if TYPE_CHECKING:
+    from lastgood.facts import Facts
     from lastgood.findings import Finding
-    from lastgood.records import Facts
 
 Check = Callable[["Facts"], Iterator["Finding"]]
 

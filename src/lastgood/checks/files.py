@@ -9,7 +9,7 @@ from lastgood.findings import Code, Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lastgood.records import Facts
+    from lastgood.facts import Facts
 
 
 def check_everything_can_be_read(facts: Facts) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from lastgood.findings import Code, Finding
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lastgood.records import Facts
+    from lastgood.facts import Facts
 
 _STEPS_ALLOWED: Final = 20
 _SHARE_ALLOWED: Final = 0.1

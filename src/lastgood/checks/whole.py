@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from lastgood.facts import Component, Presence
 from lastgood.findings import Code, Finding
-from lastgood.records import Component, Presence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lastgood.records import Facts
+    from lastgood.facts import Facts
 
 _LACKING: Final = {
     (Component.OPTIMIZER, Presence.MISSING): Code.OPTIMIZER_MISSING,

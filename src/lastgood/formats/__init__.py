@@ -7,10 +7,10 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from lastgood.errors import CannotTell
+from lastgood.facts import Entry, FileFacts, Level
 from lastgood.findings import Code, Finding
 from lastgood.formats import json_file, safetensors, torch_file
 from lastgood.formats.payload import Parsed, Parser, PayloadReader, Range, Unsteady
-from lastgood.records import Entry, FileFacts, Level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,9 @@ def read_file(
     except CannotTell as error:
         return FileFacts(entry.path, entry.size, "other", problems=(_unreadable(entry, error.cause),))
     problems = (*parsed.problems, *(_torn(entry, found) for found in torn))
-    return FileFacts(entry.path, entry.size, parsed.format, parsed.contents, problems, digest)
+    return FileFacts(
+        entry.path, entry.size, parsed.format, parsed.contents, problems, digest, parsed.tensors, globals=parsed.globals
+    )
 
 
 def _problem_by_stat(entry: Entry) -> Finding | None:

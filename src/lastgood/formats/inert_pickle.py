@@ -14,8 +14,8 @@ from math import prod
 from typing import Any, ClassVar, Final, Self
 
 from lastgood.errors import LastgoodError
+from lastgood.facts import TensorFact
 from lastgood.formats.payload import Unsteady
-from lastgood.records import TensorFact
 
 # torch/storage.py: the classes by which a storage names its element type, and their bytes
 _STORAGES: Final = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from awscrt.checksums import crc64nvme
@@ -13,8 +13,9 @@ from isal import isal_zlib
 from lastgood.errors import CannotTell
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from lastgood.facts import TensorFact
     from lastgood.findings import Finding
 
 _BLOCK: Final = 1 << 20
@@ -42,6 +43,8 @@ class Parsed:
     contents: Any = None
     problems: tuple[Finding, ...] = ()
     ranges: tuple[Range, ...] = ()
+    tensors: Mapping[str, TensorFact] = field(default_factory=dict)
+    globals: frozenset[str] = frozenset()
 
 
 class PayloadReader:

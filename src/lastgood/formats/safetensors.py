@@ -9,9 +9,9 @@ import json
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood.facts import TensorFact
 from lastgood.findings import Code, Finding
 from lastgood.formats.payload import Parsed
-from lastgood.records import TensorFact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

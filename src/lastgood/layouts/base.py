@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from lastgood.facts import Component, OptimizerFacts, Presence, TensorFact
 from lastgood.findings import Code, Finding
 from lastgood.formats.inert_pickle import Opaque
-from lastgood.records import Component, Presence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from lastgood.records import FileFacts, Progress
+    from lastgood.facts import FileFacts, Progress
 
 Homes = dict[Component, tuple[str, ...]]
 
@@ -27,6 +27,9 @@ class Reading:
     components: Mapping[Component, Presence]
     progress: Progress
     findings: tuple[Finding, ...] = ()
+    weights: Mapping[str, TensorFact] = field(default_factory=dict)
+    optimizer: OptimizerFacts | None = None
+    rng: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 class Layout(Protocol):

@@ -7,14 +7,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood.facts import Component, Presence, Progress
 from lastgood.findings import Code, Finding
 from lastgood.layouts import base
-from lastgood.records import Component, Presence, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from lastgood.records import FileFacts
+    from lastgood.facts import FileFacts
 
 _STATE: Final = "trainer_state.json"
 _OPTIMIZER: Final = ("optimizer.pt", "optimizer.bin")

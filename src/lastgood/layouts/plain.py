@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood.facts import Component, Presence, Progress
 from lastgood.findings import Code, Finding
 from lastgood.layouts import base
-from lastgood.records import Component, Presence, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from lastgood.records import FileFacts
+    from lastgood.facts import FileFacts
 
 _STATES: Final = ("training_state.pt", "training_state.pth")
 _KEYS: Final = {
