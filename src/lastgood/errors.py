@@ -3,6 +3,7 @@
 LastgoodError                 what stopped us from answering; the message is fit to show
 ├── SettingsError             a setting is unknown, or its value is wrong
 ├── NotACheckpoint            the path holds nothing that could be judged
+├── NotAManifest              a file that was to be a manifest is none
 ├── CannotTell                the disk would not answer; trying again may help
 ├── IllegalMove               a checkpoint's state was asked to make a move that does not exist
 ├── CatalogError              the catalog cannot be used where it lies, or is locked by another worker
@@ -34,6 +35,10 @@ class SettingsError(LastgoodError):
 
 class NotACheckpoint(LastgoodError):
     """The path holds nothing that could be judged."""
+
+
+class NotAManifest(LastgoodError):
+    """What was to be a manifest is none."""
 
 
 class CannotTell(LastgoodError):

@@ -141,7 +141,9 @@ class FileFacts:
     digest: str | None = None  #: "crc64nvme:<16 hex>" or "sha256:<64 hex>", when every byte was read
     tensors: Mapping[str, TensorFact] = field(default_factory=dict)  #: by the path of keys to them: `state.0.exp_avg`
     numbers: Numbers = Numbers()
+    values: Mapping[str, float] = field(default_factory=dict)  #: of one-element tensors named `step` or `lr`
     globals: frozenset[str] = frozenset()  #: named in its pickles, and not among those `weights_only=True` takes
+    holes: bool = False  #: parts of it were never written
     zero_tail: int = 0  #: bytes of whole zero pages at its end, where they begin within a tensor that is not zero
 
 
@@ -153,6 +155,7 @@ class Progress:
     epoch: float | None = None
     world_size: int | None = None
     schedule_step: int | None = None  #: the scheduler's `last_epoch`: steps, or epochs
+    counts_batches: bool = False  #: `step` counts batches, of which several may make a step of the optimizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,25 @@
-"""The manifest of a verified checkpoint: sizes, digests, and what the next one of its run is held against."""
+"""The manifest of a verified checkpoint: sizes, digests, and what the next one of its run is held against.
+
+As a file: docs/format.md.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+import json
+import os
+from typing import TYPE_CHECKING, Any, Final
 
+from lastgood.errors import CannotTell, NotAManifest
 from lastgood.facts import FileDigest, Manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lastgood.facts import Facts
+
+VERSION: Final = 1
+_LARGEST: Final = 256 << 20  # a file of this name that somebody else put there must not fill the memory
 
 
 def manifest_of(facts: Facts) -> Manifest:
@@ -25,3 +37,136 @@ def manifest_of(facts: Facts) -> Manifest:
         weights={name: f"{tensor.dtype} {list(tensor.shape)}" for name, tensor in facts.weights.items()},
         zero={file.path: file.numbers.zero for file in facts.files.values() if file.numbers.zero},
     )
+
+
+def manifest_as_json(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "lastgood_manifest": VERSION,
+        "name": manifest.name,
+        "fingerprint": manifest.fingerprint,
+        "step": manifest.step,
+        "step_by_name": manifest.step_by_name,
+        "schedule_step": manifest.schedule_step,
+        "optimizer_steps": list(manifest.optimizer_steps),
+        "rates": list(manifest.rates),
+        "files": [{"path": file.path, "bytes": file.bytes, "digest": file.digest} for file in manifest.files],
+        "weights": dict(manifest.weights),
+        "zero": {path: sorted(names) for path, names in manifest.zero.items()},
+    }
+
+
+def manifest_from_json(data: object) -> Manifest:
+    """The manifest that `manifest_as_json` wrote. NotAManifest says what is wrong where it is none."""
+    found = _typed(data, dict, "it")
+    version = found.get("lastgood_manifest")
+    if version != VERSION:
+        raise NotAManifest(
+            "it has no lastgood_manifest version"
+            if version is None
+            else f"its version is {version!r}; this lastgood reads version {VERSION}"
+        )
+    return Manifest(
+        name=_of(found, "name", str),
+        fingerprint=_of(found, "fingerprint", str),
+        files=tuple(_file(file) for file in _of(found, "files", list)),
+        step=_whole_or_none(found, "step"),
+        step_by_name=_whole_or_none(found, "step_by_name"),
+        schedule_step=_whole_or_none(found, "schedule_step"),
+        optimizer_steps=tuple(
+            _typed(step, int, "an entry of optimizer_steps") for step in _list(found, "optimizer_steps")
+        ),
+        rates=tuple(float(_typed(rate, int | float, "an entry of rates")) for rate in _list(found, "rates")),
+        weights={name: _typed(kind, str, f"weights.{name}") for name, kind in _object(found, "weights").items()},
+        zero={
+            path: frozenset(
+                _typed(name, str, f"an entry of zero.{path}") for name in _typed(names, list, f"zero.{path}")
+            )
+            for path, names in _object(found, "zero").items()
+        },
+    )
+
+
+def read_manifest(path: str) -> Manifest:
+    """The manifest in a file. CannotTell where it cannot be read, NotAManifest where it is none."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise CannotTell("reading the manifest", path, error) from error
+    if len(raw) > _LARGEST:
+        raise NotAManifest(f"{path} is no manifest: it is larger than {_LARGEST >> 20} MiB")
+    try:
+        return manifest_from_json(json.loads(raw))
+    except (ValueError, RecursionError) as error:
+        raise NotAManifest(f"{path} is no manifest: it is not JSON: {error}") from None
+    except NotAManifest as error:
+        raise NotAManifest(f"{path} is no manifest: {error}") from None
+
+
+def algorithm_of(manifest: Manifest | None) -> str | None:
+    """The algorithm of its digests: only those of the same one can be compared."""
+    digests = (file.digest for file in manifest.files) if manifest else iter(())
+    return next((digest.partition(":")[0] for digest in digests if digest), None)
+
+
+def write_manifest(folder: str, manifest: Manifest) -> None:
+    """Puts `<name>.json` into the folder, in place of an older one, and onto the disk. OSError where it cannot."""
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, f"{manifest.name}.json")
+    beside = f"{path}.{os.getpid()}"
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            json.dump(manifest_as_json(manifest), file, ensure_ascii=True)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def _file(data: object) -> FileDigest:
+    found = _typed(data, dict, "an entry of files")
+    digest = found.get("digest")
+    return FileDigest(
+        _of(found, "path", str), _of(found, "bytes", int), None if digest is None else _typed(digest, str, "digest")
+    )
+
+
+def _of(data: Mapping[str, Any], name: str, kind: Any) -> Any:
+    if name not in data:
+        raise NotAManifest(f"{name} is missing")
+    return _typed(data[name], kind, name)
+
+
+def _list(data: Mapping[str, Any], name: str) -> list[Any]:
+    found: list[Any] = _typed(data.get(name, []), list, name)
+    return found
+
+
+def _object(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = _typed(data.get(name, {}), dict, name)
+    return found
+
+
+def _whole_or_none(data: Mapping[str, Any], name: str) -> int | None:
+    value = data.get(name)
+    return None if value is None else int(_typed(value, int, name))
+
+
+def _typed(value: object, kind: Any, what: str) -> Any:
+    # In Python a bool is an int; in JSON it is none.
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise NotAManifest(f"{what} is {type(value).__name__}, not {_WORDS[kind]}")
+    return value
+
+
+_WORDS: Final = {
+    dict: "an object",
+    list: "a list",
+    str: "text",
+    int: "a whole number",
+    int | float: "a number",
+}

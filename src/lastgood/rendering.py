@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from itertools import groupby
+from typing import IO, TYPE_CHECKING, Any, Final
 
-from lastgood.facts import Presence
+import click
+
+from lastgood.facts import Level, Presence
 from lastgood.findings import Finding, Severity, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from lastgood.facts import Report
 
@@ -24,16 +27,36 @@ _MEANING: Final = {
     Verdict.COMPLETE: "every byte sound, everything there",
     Verdict.PARTIAL: "sound, but some training state is missing",
     Verdict.INCOMPLETE: "the save never finished",
-    Verdict.CORRUPT: "bytes are wrong",
+    Verdict.CORRUPT: "bytes are wrong, or files contradict each other",
     Verdict.UNHEALTHY: "bytes are right, numbers are not",
     Verdict.UNREADABLE: "it could not be looked at",
 }
+_COLOURS: Final = {Verdict.COMPLETE: "green", Verdict.PARTIAL: "yellow"}
+_GROUPS: Final = (
+    (Severity.ERROR, "errors", "✗", "red"),
+    (Severity.WARNING, "warnings", "!", "yellow"),
+    (Severity.INFO, "remarks", "·", "blue"),
+)
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
 
-def report(found: Report, *, verbose: bool) -> str:
-    """One report: verdict, components with marks, findings with what to do."""
-    return "\n".join(_report_lines(found, verbose=verbose))
+def report(found: Report, *, verbose: bool, colour: bool = False) -> str:
+    """One report: verdict, components with marks, findings with what to do, and how much was read."""
+    text = "\n".join(_report_lines(found, verbose=verbose))
+    return text if colour else click.unstyle(text)
+
+
+def takes_colour(stream: IO[str], environ: Mapping[str, str]) -> bool:
+    """A terminal does, unless the person asked for none (no-color.org)."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def summary(verdicts: Sequence[Verdict], failed: int) -> str:
+    """Several reports in one line: `3 checkpoints: 2 complete, 1 corrupt`. `failed`: paths without a report."""
+    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts]
+    if failed:
+        counts.append(f"{failed} could not be judged")
+    return f"{len(verdicts) + failed} checkpoints: {', '.join(counts)}"
 
 
 def status(found: Mapping[str, Any]) -> str:
@@ -57,28 +80,61 @@ def size(count: float) -> str:
 
 
 def _report_lines(found: Report, *, verbose: bool) -> Iterator[str]:
-    yield f"{found.path}"
-    yield f"  {found.verdict.upper()}: {_MEANING[found.verdict]}"
+    yield click.style(found.path, bold=True)
+    verdict = click.style(found.verdict.upper(), fg=_COLOURS.get(found.verdict, "red"), bold=True)
+    exact = "; a resumed run can continue bit for bit" if found.exact_resume else ""
+    yield f"  {verdict}: {_MEANING[found.verdict]}{exact}"
     place = f"step {found.step}" if found.step is not None else "step not known"
     epoch = f", epoch {found.epoch:g}" if found.epoch is not None else ""
-    speed = f"{size(found.bytes)} in {found.seconds:.2f} s ({found.level})"
-    yield f"  {place}{epoch}; layout {found.layout}; {speed}"
+    yield f"  {place}{epoch}; layout {found.layout}"
+    yield ""
     for component, presence in found.components.items():
-        yield f"  {_MARKS[presence]} {component.value:<15} {presence.value}"
-    for finding in found.findings:
-        if verbose or finding.severity is not Severity.INFO:
-            yield from _finding_lines(finding)
+        yield f"  {_mark(presence)} {component.value:<15} {presence.value}"
+    for severity, title, mark, colour in _GROUPS:
+        group = [finding for finding in found.findings if finding.severity is severity]
+        if group and (verbose or severity is not Severity.INFO):
+            yield from _group_lines(title, click.style(mark, fg=colour), group)
+    yield ""
     if verbose:
-        for file in found.files:
-            yield f"    {file.bytes:>15,}  {file.digest or '':<26}  {file.path}"
-    if found.verdict is Verdict.COMPLETE and found.exact_resume:
-        yield "  A resumed run can continue bit for bit."
+        yield from _file_lines(found)
+    yield f"  {_totals(found)}"
+    if (hidden := sum(f.severity is Severity.INFO for f in found.findings)) and not verbose:
+        yield f"  {_counted(hidden, 'remark')}: -v shows {'it' if hidden == 1 else 'them'}"
 
 
-def _finding_lines(finding: Finding) -> Iterator[str]:
-    where = f"{finding.file}: " if finding.file else ""
-    yield f"  {finding.severity.value}: {where}{finding.message} [{finding.code.value}]"
-    yield f"      {finding.advice}"
+def _mark(presence: Presence) -> str:
+    colour = {"✓": "green", "✗": "red"}.get(_MARKS[presence])
+    return click.style(_MARKS[presence], fg=colour)
+
+
+def _group_lines(title: str, mark: str, findings: Iterable[Finding]) -> Iterator[str]:
+    """The findings of one severity; advice that several share in a row is given once, after the last of them."""
+    yield ""
+    yield f"  {title}"
+    for advice, group in groupby(findings, key=lambda finding: finding.advice):
+        for finding in group:
+            where = f"{finding.file}: " if finding.file else ""
+            yield f"  {mark} {where}{finding.message} [{finding.code.value}]"
+        yield f"      → {advice}"
+
+
+def _file_lines(found: Report) -> Iterator[str]:
+    yield "  files"
+    for file in found.files:
+        yield f"  {file.bytes:>15,}  {file.digest or '(not digested)':<26}  {file.path}"
+    yield ""
+
+
+def _totals(found: Report) -> str:
+    files = _counted(len(found.files), "file")
+    if found.level is Level.QUICK:
+        return f"{files}, {size(found.bytes)}; headers alone were read, in {found.seconds:.2f} s (quick)"
+    rate = f", {size(found.bytes / found.seconds)}/s" if found.seconds > 0 else ""
+    return f"{files}, {size(found.bytes)} read in {found.seconds:.2f} s{rate} ({found.level})"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _status_lines(found: Mapping[str, Any]) -> Iterator[str]:

@@ -65,6 +65,15 @@ class Settings(BaseModel):
         gt=0,
         description="A verification that reads nothing for this long is ended and tried once more.",
     )
+    verify_threads: int = Field(2, ge=1, le=64, description="How many threads read and check a checkpoint.")
+    verify_max_rate: int = Field(
+        0, ge=0, description="Bytes per second that verification reads at most; 0 sets no limit."
+    )
+    digest: Literal["crc64nvme", "sha256"] = Field(
+        "crc64nvme",
+        description="The digest that is kept of every file. `crc64nvme` is fast, and S3 keeps the same one; "
+        "`sha256` also withstands intent.",
+    )
     url: str = Field("", description="Where clients find the service. Default: `http://127.0.0.1:8484`.")
     token_file: str = Field("", description="File that holds the token. Default: `token` in the state folder.")
     root: str = Field(

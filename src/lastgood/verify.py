@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from lastgood import layouts, naming
+from lastgood import deep, layouts, naming
 from lastgood.checks import run_checks
 from lastgood.discovery import discover
 from lastgood.errors import NotACheckpoint
@@ -30,6 +31,8 @@ def verify(
     previous: Manifest | None = None,
     manifest: Manifest | None = None,
     inodes: bool = True,
+    digest: str = "crc64nvme",
+    threads: int = 2,
     on_bytes: Callable[[int], None] = lambda _count: None,
 ) -> Report:
     """What the checkpoint at `path` is worth. The verdict depends on its bytes and nothing else.
@@ -39,14 +42,20 @@ def verify(
     """
     started = time.monotonic()
     path = os.path.abspath(path)
+    if level is Level.DEEP:
+        deep.require_loaders(path)
     inventory = take_inventory(path, inodes=inodes)
     if not inventory.entries and not inventory.temporary and not inventory.unreadable:
         raise NotACheckpoint(f"{path}: the folder is empty")
     if inside := _checkpoints_inside(path):
         raise NotACheckpoint(f"{path} is no checkpoint, it holds {len(inside)}: name them, such as {path}/{inside[-1]}")
     unsteady: tuple[Finding, ...] = ()
+    loaded: tuple[Finding, ...] = ()
     try:
-        files = {facts.path: facts for facts in _read_files(path, inventory, level, on_bytes)}
+        read = partial(read_file, path, level=level, on_bytes=on_bytes, digest=digest, threads=threads)
+        files = {facts.path: facts for facts in _read_files(read, inventory, manifest)}
+        if level is Level.DEEP:
+            loaded = deep.load_findings(path, files.values())
     except Unsteady as changed:
         files, unsteady = (
             {},
@@ -55,7 +64,7 @@ def verify(
     if not unsteady and _has_changed(path, inventory, inodes=inodes):
         unsteady = (Finding(Code.STILL_BEING_WRITTEN, None, "files changed while they were read"),)
     facts = _facts(path, inventory, files, previous, manifest)
-    findings = unsteady or run_checks(facts)
+    findings = unsteady or deep.merged(run_checks(facts), loaded)
     return _report(path, facts, findings, level, time.monotonic() - started)
 
 
@@ -78,7 +87,7 @@ def outline(path: str, inventory: Inventory) -> Outline:
     """
     names = inventory.names
     layout = layouts.recognise(names)
-    files = {facts.path: facts for facts in _read_files(path, inventory, Level.QUICK, lambda _count: None)}
+    files = {facts.path: facts for facts in _read_files(partial(read_file, path, level=Level.QUICK), inventory)}
     return Outline(
         layout=layout.name,
         known=layout is not layouts.UNKNOWN,
@@ -97,12 +106,26 @@ def _checkpoints_inside(path: str) -> list[str]:
     return [candidate.relative_path for candidate in found]
 
 
-def _read_files(path: str, inventory: Inventory, level: Level, on_bytes: Callable[[int], None]) -> Iterator[FileFacts]:
+def _read_files(
+    read: Callable[..., FileFacts], inventory: Inventory, manifest: Manifest | None = None
+) -> Iterator[FileFacts]:
+    kept = {file.path: file.digest for file in manifest.files} if manifest else {}
     for entry in inventory.entries:
-        facts = read_file(path, entry, level, on_bytes)
-        if any(MEANINGS[problem.code].verdict is Verdict.CORRUPT for problem in facts.problems):
-            facts = _confirmed(facts, read_file(path, entry, level, on_bytes, fresh=True))
+        facts = read(entry)
+        if _is_damaged(facts) or _differs(kept.get(entry.path), facts.digest):
+            facts = _confirmed(facts, read(entry, fresh=True))
         yield facts
+
+
+def _is_damaged(facts: FileFacts) -> bool:
+    return any(MEANINGS[problem.code].verdict is Verdict.CORRUPT for problem in facts.problems)
+
+
+def _differs(kept: str | None, found: str | None) -> bool:
+    """Whether two digests by the same algorithm are others."""
+    if kept is None or found is None:
+        return False
+    return kept != found and kept.partition(":")[0] == found.partition(":")[0]
 
 
 def _confirmed(first: FileFacts, second: FileFacts) -> FileFacts:
@@ -112,6 +135,7 @@ def _confirmed(first: FileFacts, second: FileFacts) -> FileFacts:
     return replace(
         second,
         problems=(Finding(Code.READS_DIFFER, first.path, "damaged in one reading, otherwise in the next"),),
+        digest=None,  # whichever it is, nothing may be held against it later
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -12,7 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from builders import hf_files, make_hf_checkpoint, write_files
-from lastgood import cli
+from lastgood import cli, progress, rendering
+from lastgood.manifest import write_manifest
+from lastgood.verify import verify
 from running import LASTGOOD, environ, free_port
 from worker_world import NOON
 
@@ -144,7 +147,7 @@ def test_a_misspelt_setting_is_no_silence(place: Path, monkeypatch: pytest.Monke
     )
 
 
-def test_latest_loads_nothing_heavy(place: Path) -> None:
+def test_latest_loads_nothing_heavy_but_what_its_own_look_at_the_numbers_needs(place: Path) -> None:
     make_hf_checkpoint(place / "output/checkpoint-100", 100)
     program = (
         "import sys\nfrom lastgood.cli import main\n"
@@ -159,7 +162,7 @@ def test_latest_loads_nothing_heavy(place: Path) -> None:
         text=True,
         check=False,
     )
-    assert (child.stdout, child.stderr) == (f"{place}/output/checkpoint-100\n\n", "")
+    assert (child.stdout, child.stderr) == (f"{place}/output/checkpoint-100\nnumpy\n", "")
 
 
 # --- verify ---
@@ -182,6 +185,8 @@ def test_latest_loads_nothing_heavy(place: Path) -> None:
         pytest.param(hf_files(9000), [], 0, "step-disagrees", id="a warning"),
         pytest.param(hf_files(9000), ["--strict"], 1, "step-disagrees", id="a warning that counts"),
         pytest.param(hf_files(100), ["-v"], 0, "crc64nvme:", id="every file"),
+        pytest.param(hf_files(100), ["-v", "--digest", "sha256"], 0, "sha256:", id="another digest"),
+        pytest.param(hf_files(100), ["-v", "--level", "deep"], 0, "[weights-only-refuses]", id="the real loaders"),
     ],
 )
 def test_verify_says_what_a_checkpoint_is_worth(
@@ -200,6 +205,101 @@ def test_verify_goes_through_all_paths_and_tells_the_worst(place: Path) -> None:
     assert code == 2
     assert [json.loads(line)["verdict"] for line in printed.splitlines()] == ["incomplete", "complete"]
     assert "nowhere: no such folder" in complaint
+
+
+def test_several_are_summed_up_in_one_line(place: Path) -> None:
+    make_hf_checkpoint(place / "checkpoint-100", 100)
+    make_hf_checkpoint(place / "checkpoint-200", 200)
+    write_files(place / "checkpoint-300", hf_files(300)[:-1])
+    code, printed, _ = run("verify", "checkpoint-100", "checkpoint-200", "checkpoint-300", "nowhere")
+    assert code == 2
+    assert printed.splitlines()[-1] == "4 checkpoints: 2 complete, 1 incomplete, 1 could not be judged"
+
+
+def test_findings_are_grouped_by_severity_and_say_what_to_do(place: Path) -> None:
+    write_files(place / "checkpoint-100", [file for file in hf_files(9000) if file[0] != "scheduler.pt"])
+    _, printed, _ = run("verify", "checkpoint-100")
+    lines = [line.strip() for line in printed.splitlines()]
+    assert lines.index("errors") < lines.index("warnings")
+    assert "[scheduler-missing]" in lines[lines.index("errors") + 1]
+    assert lines[lines.index("errors") + 2].startswith("→ the learning rate starts anew")
+    assert "[step-disagrees]" in lines[lines.index("warnings") + 1]
+
+
+def test_remarks_are_counted_and_shown_when_asked_for(place: Path) -> None:
+    make_hf_checkpoint(place / "checkpoint-100", 105)
+    assert "-v shows" in run("verify", "checkpoint-100")[1]
+    assert "[step-offset]" not in run("verify", "checkpoint-100")[1]
+    assert "[step-offset]" in run("verify", "checkpoint-100", "-v")[1]
+
+
+def test_a_manifest_and_that_of_the_one_before_can_be_given(place: Path) -> None:
+    make_hf_checkpoint(place / "checkpoint-100", 100)
+    files = {**dict(hf_files(200)), "optimizer.pt": dict(hf_files(100))["optimizer.pt"]}
+    write_files(place / "checkpoint-200", list(files.items()))
+    for step in (100, 200):
+        manifest = verify(str(place / f"checkpoint-{step}")).manifest
+        assert manifest is not None
+        write_manifest(str(place / "kept"), manifest)
+    code, printed, _ = run("verify", "checkpoint-200", "--previous", "kept/checkpoint-100.json")
+    assert (code, "[file-of-another]" in printed) == (1, True)
+    code, printed, _ = run("verify", "checkpoint-100", "--manifest", "kept/checkpoint-200.json")
+    assert (code, "[manifest-mismatch]" in printed) == (1, True)
+    assert run("verify", "checkpoint-100", "--manifest", "kept/checkpoint-100.json")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        pytest.param(["--manifest", "nowhere.json"], "reading the manifest nowhere.json", id="not there"),
+        pytest.param(["--manifest", "checkpoint-100/config.json"], "is no manifest", id="something else"),
+        pytest.param(["checkpoint-100", "--previous", "x.json"], "name one PATH", id="one for several"),
+    ],
+)
+def test_a_manifest_that_cannot_be_used_is_no_silence(arguments: list[str], complaint: str, place: Path) -> None:
+    make_hf_checkpoint(place / "checkpoint-100", 100)
+    code, printed, complained = run("verify", "checkpoint-100", *arguments)
+    assert (code, printed) == (2, "")
+    assert complaint in complained
+
+
+@pytest.mark.parametrize(
+    ("environ", "terminal", "colour"),
+    [
+        pytest.param({}, True, True, id="a terminal"),
+        pytest.param({}, False, False, id="a pipe"),
+        pytest.param({"NO_COLOR": "1"}, True, False, id="somebody wants none"),
+        pytest.param({"TERM": "dumb"}, True, False, id="a terminal without any"),
+    ],
+)
+def test_where_colour_is_used(
+    environ: dict[str, str], terminal: bool, colour: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    assert rendering.takes_colour(stream, environ) is colour
+
+
+def test_a_bar_is_shown_on_a_terminal_alone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_hf_checkpoint(place / "checkpoint-100", 100)
+    monkeypatch.setattr(progress, "_AFTER", 0.0)
+    for terminal in (True, False):
+        stream = io.StringIO()
+        monkeypatch.setattr(stream, "isatty", lambda shown=terminal: shown)
+        with progress.progress_bar("checkpoint-100", stream) as heard:
+            verify("checkpoint-100", on_bytes=heard)
+        assert ("checkpoint-100" in stream.getvalue()) is terminal
+
+
+def test_a_quick_look_loads_no_bar(place: Path) -> None:
+    make_hf_checkpoint(place / "checkpoint-100", 100)
+    program = (
+        "import sys\nfrom lastgood.cli import main\n"
+        "try:\n    main()\nfinally:\n    print(*(n for n in ('rich', 'torch', 'httpx') if n in sys.modules))"
+    )
+    arguments = [sys.executable, "-c", program, "verify", "checkpoint-100", "--level", "quick"]
+    child = subprocess.run(arguments, env=environ(place), cwd=place, capture_output=True, text=True, check=False)
+    assert (child.returncode, child.stdout.splitlines()[-1]) == (0, "")
 
 
 # --- with a service ---

@@ -11,9 +11,10 @@ import torch
 
 import injuries as hurt
 from builders import adamw_state, make_hf_checkpoint, make_plain_checkpoint, plain_state, saved
+from faults import OF_ONE_FILE
 from judging import verify_as_ordinary_user
-from lastgood.facts import Component, Presence
-from lastgood.findings import Code, Verdict
+from lastgood.facts import Component, Presence, Report
+from lastgood.findings import Code, Finding, Verdict
 from lastgood.verify import verify
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def save_before_zip(file: Path) -> None:
 
 
 def move_weights_inside(checkpoint: Path) -> None:
-    model = torch.nn.Linear(2, 2)
+    model = torch.nn.Linear(8, 4, bias=False)
     for name in (WEIGHTS, "config.json", "generation_config.json"):
         (checkpoint / name).unlink()
     (checkpoint / PLAIN_STATE).write_bytes(saved(plain_state(STEP) | {"model_state_dict": model.state_dict()}))
@@ -64,7 +65,7 @@ def move_weights_inside(checkpoint: Path) -> None:
 
 def save_weights_with_torch(checkpoint: Path) -> None:
     (checkpoint / WEIGHTS).unlink()
-    (checkpoint / "pytorch_model.bin").write_bytes(saved(torch.nn.Linear(2, 2).state_dict()))
+    (checkpoint / "pytorch_model.bin").write_bytes(saved(torch.nn.Linear(8, 4, bias=False).state_dict()))
 
 
 def keep_index_alone(checkpoint: Path) -> None:
@@ -104,9 +105,9 @@ ROWS: Final = [
     row(THREE_RANKS, WHOLE, lambda _: None, [], SOUND, "hf of three ranks: nothing is wrong"),
     row(PLAIN, WHOLE, lambda _: None, [], SOUND, "plain: nothing is wrong"),
     row(PLAIN, WHOLE, move_weights_inside, [], SOUND, "plain: weights inside the state"),
-    row(PLAIN, PLAIN_STATE, save_before_zip, [], SOUND, "plain: the state in torch's older format"),
+    row(PLAIN, PLAIN_STATE, save_before_zip, [Code.NO_CHECKSUM], SOUND, "plain: the state in torch's older format"),
     row(HF, WHOLE, save_weights_with_torch, [], SOUND, "hf: weights saved by torch"),
-    row(HF, OPTIMIZER, save_before_zip, [], SOUND, "hf: the optimizer in torch's older format"),
+    row(HF, OPTIMIZER, save_before_zip, [Code.NO_CHECKSUM], SOUND, "hf: the optimizer in torch's older format"),
     row(HF, OPTIMIZER, sgd_without_momentum, [], SOUND, "hf: an optimizer that keeps no state"),
     row(HF, OPTIMIZER, hurt.save_instead(TWO_OPTIMIZERS), [], SOUND, "hf: two optimizers in one file"),
     row(HF, OPTIMIZER, hurt.add_bytes, [], SOUND, "hf: bytes after a zip, which torch reads past"),
@@ -286,11 +287,6 @@ BY_PERMISSION: Final = [
     ),
 ]  # fmt: skip
 
-#: No state of one folder gives these: they need somebody who writes while we read, a disk that lies, or a worker.
-OF_THE_MOMENT: Final = frozenset(
-    {Code.STILL_BEING_WRITTEN, Code.READS_DIFFER, Code.CHECKER_DIED, Code.CONCURRENT_WRITERS}
-)
-
 
 @pytest.mark.parametrize(("make", "where", "injure", "codes", "verdict"), ROWS)
 def test_an_injury_gives_exactly_its_findings(
@@ -304,8 +300,13 @@ def test_an_injury_gives_exactly_its_findings(
     checkpoint = make(tmp_path / NAME)
     injure(checkpoint / where)
     report = verify(str(checkpoint))
-    assert ([finding.code for finding in report.findings], report.verdict) == (codes, verdict)
-    assert {finding.file for finding in report.findings if where and finding.file} <= {where, *_promised(codes)}
+    assert ([finding.code for finding in told(report)], report.verdict) == (codes, verdict)
+    assert {finding.file for finding in told(report) if where and finding.file} <= {where, *_promised(codes)}
+
+
+def told(report: Report) -> list[Finding]:
+    """All but the remark that every folder here is given: its writers save classes of their own."""
+    return [finding for finding in report.findings if finding.code is not Code.WEIGHTS_ONLY_REFUSES]
 
 
 def _promised(codes: list[Code]) -> tuple[str, ...]:
@@ -327,13 +328,11 @@ def test_what_may_not_be_read_gives_exactly_its_finding(
         report = verify_as_ordinary_user(checkpoint)
     finally:
         checkpoint.chmod(0o700)
-    assert ([finding.code for finding in report.findings], report.verdict) == (codes, verdict)
+    assert ([finding.code for finding in told(report)], report.verdict) == (codes, verdict)
 
 
-def test_every_code_has_an_injury() -> None:
-    injured = {code for row in (*ROWS, *BY_PERMISSION) for code in row.values[3]}
-    assert injured | OF_THE_MOMENT == set(Code)
-    assert not injured & OF_THE_MOMENT
+def test_every_code_of_one_file_has_an_injury() -> None:
+    assert set() == OF_ONE_FILE - {code for row in (*ROWS, *BY_PERMISSION) for code in row.values[3]}
 
 
 @pytest.mark.parametrize(
@@ -421,18 +420,18 @@ def test_damage_that_a_second_reading_does_not_find_is_the_reader_s_and_not_the_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = HF(tmp_path / NAME)
-    size = (checkpoint / OPTIMIZER).stat().st_size
     lies = [b"a cable that lies once"]
-    pread = os.pread
+    preadv = os.preadv
 
-    def lying_pread(descriptor: int, length: int, start: int) -> bytes:
-        found = bytearray(pread(descriptor, length, start))
-        if (start, len(found)) == (0, size) and lies:
+    def lying_preadv(descriptor: int, buffers: list[memoryview], start: int, *flags: int) -> int:
+        count = preadv(descriptor, buffers, start, *flags)
+        place = bytes(buffers[0][:count]).find(b"betas")
+        if start == 0 and place >= 0 and lies:
             lies.clear()
-            found[found.index(b"betas")] ^= 1
-        return bytes(found)
+            buffers[0][place] ^= 1
+        return count
 
-    monkeypatch.setattr("os.pread", lying_pread)
+    monkeypatch.setattr("os.preadv", lying_preadv)
     report = verify(str(checkpoint))
-    assert [(finding.code, finding.file) for finding in report.findings] == [(Code.READS_DIFFER, OPTIMIZER)]
+    assert [(finding.code, finding.file) for finding in told(report)] == [(Code.READS_DIFFER, OPTIMIZER)]
     assert report.verdict is UNREADABLE

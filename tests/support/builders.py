@@ -29,7 +29,7 @@ def hf_files(step: int, *, shards: int = 1, ranks: int = 1, weight_rows: int = 4
         ("generation_config.json", _json({"eos_token_id": 2, "transformers_version": "5.23.0"})),
         *_weights(step, shards, weight_rows),
         ("training_args.bin", saved(SimpleNamespace(output_dir="output", learning_rate=5e-5))),
-        ("optimizer.pt", _optimizer_file(step)),
+        ("optimizer.pt", _optimizer_file(step, weight_rows)),
         ("scheduler.pt", saved(_scheduler_state(step))),
         *_rng_files(step, ranks),
         ("trainer_state.json", _json(_trainer_state(step))),
@@ -49,7 +49,7 @@ def plain_files(step: int, *, weight_rows: int = 4) -> Files:
         *_weights(step, 1, weight_rows),
         ("tokenizer.json", _json({"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}})),
         ("tokenizer_config.json", _json({"tokenizer_class": "PreTrainedTokenizerFast"})),
-        ("training_state.pt", _plain_state_file(step)),
+        ("training_state.pt", _plain_state_file(step, weight_rows)),
     ]
 
 
@@ -86,16 +86,16 @@ def saved(value: Any) -> bytes:
     return stream.getvalue()
 
 
-def adamw_state(step: int) -> dict[str, Any]:
+def adamw_state(step: int, rows: int = 4) -> dict[str, Any]:
     """What AdamW's `state_dict` holds after `step` steps on one weight."""
     import torch
 
-    moments = {"exp_avg": torch.full((4, WIDTH), 0.5), "exp_avg_sq": torch.full((4, WIDTH), 0.25)}
+    moments = {"exp_avg": torch.full((rows, WIDTH), 0.5), "exp_avg_sq": torch.full((rows, WIDTH), 0.25)}
     group = {"lr": 5e-5, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "params": [0]}
     return {"state": {0: {"step": torch.tensor(float(step)), **moments}}, "param_groups": [group]}
 
 
-def plain_state(step: int) -> dict[str, Any]:
+def plain_state(step: int, rows: int = 4) -> dict[str, Any]:
     import numpy as np
     import torch
 
@@ -104,7 +104,7 @@ def plain_state(step: int) -> dict[str, Any]:
         "global_step": step,
         "best_loss": 1.25,
         "epoch_losses": [1.5, 1.25],
-        "optimizer_state_dict": adamw_state(step),
+        "optimizer_state_dict": adamw_state(step, rows),
         "scheduler_state_dict": _scheduler_state(step),
         "rng_states": {
             "python_rng_state": random.Random(step).getstate(),
@@ -115,13 +115,13 @@ def plain_state(step: int) -> dict[str, Any]:
 
 
 @cache
-def _plain_state_file(step: int) -> bytes:
-    return saved(plain_state(step))
+def _plain_state_file(step: int, rows: int) -> bytes:
+    return saved(plain_state(step, rows))
 
 
 @cache
-def _optimizer_file(step: int) -> bytes:
-    return saved(adamw_state(step))
+def _optimizer_file(step: int, rows: int) -> bytes:
+    return saved(adamw_state(step, rows))
 
 
 @cache

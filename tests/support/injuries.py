@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import struct
 import zipfile
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,21 @@ def flip_bit(file: Path, position: int, bit: int = 0) -> None:
 def put_pipe_in_place(file: Path) -> None:
     file.unlink()
     os.mkfifo(file)
+
+
+def put_socket_in_place(file: Path) -> None:
+    file.unlink()
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(f"/proc/self/fd/{folder}/{file.name}")  # the path itself may be too long for a socket
+    finally:
+        os.close(folder)
+
+
+def put_folder_in_place(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
 
 
 def put_folder_link_in_place(file: Path) -> None:
@@ -196,7 +212,7 @@ def _last(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def flip_bit_in_storage(file: Path) -> None:
-    flip_bit(file, _start_of_record(file, "data/0") + 1, 3)
+    flip_bit(file, start_of_record(file, "data/0") + 1, 3)
 
 
 def flip_bit_in_pickle(file: Path) -> None:
@@ -237,7 +253,7 @@ def save_without_checksums(file: Path) -> None:
         torch.serialization.set_crc32_options(True)
 
 
-def _start_of_record(file: Path, name: str) -> int:
+def start_of_record(file: Path, name: str) -> int:
     content = file.read_bytes()
     with zipfile.ZipFile(file) as records:
         found = next(record for record in records.infolist() if record.filename.endswith(f"/{name}"))

@@ -16,7 +16,7 @@ from lastgood.catalog import WorkerCatalog
 from lastgood.errors import Refusal
 from lastgood.latest import resume_point_now
 from lastgood.settings import Settings
-from lastgood_worker.judging import Judging
+from lastgood_worker.judging import Judging, Reading
 from lastgood_worker.ledger import Clock
 from lastgood_worker.reconciler import Reconciler
 from lastgood_worker.watching import Watch
@@ -37,8 +37,8 @@ _NEVER: Final = 1e9
 class CountingJudging(Judging):
     """The real one; it remembers what it was asked to read."""
 
-    def __init__(self, wake: threading.Event) -> None:
-        super().__init__(wake, time.monotonic, _NEVER)
+    def __init__(self, wake: threading.Event, reading: Reading) -> None:
+        super().__init__(wake, time.monotonic, _NEVER, reading)
         self.read: list[str] = []
 
     def start(self, job: Job) -> None:
@@ -72,7 +72,7 @@ class World:
         self.settings = Settings(roots=paths, state_dir=state_dir, events=False, **self.settings_changed)
         self.catalog = WorkerCatalog(state_dir)
         self.wake = threading.Event()
-        self.judging = CountingJudging(self.wake)
+        self.judging = CountingJudging(self.wake, Reading.of(self.settings))
         clock = Clock(lambda: self.at, lambda: self.now)
         watch = Watch(self.wake, events=False)
         self.worker = Reconciler(self.settings, self.catalog, watch, self.judging, clock, boot=boot)

@@ -9,6 +9,7 @@ from typing import Final
 import click
 import pytest
 
+from findings_page import findings_page, head_of, texts_of
 from lastgood import findings, settings
 from lastgood.cli import commands
 from settings_page import settings_page
@@ -25,6 +26,15 @@ def test_every_setting_is_documented_as_the_code_has_it() -> None:
 
 def test_every_setting_says_what_it_is_for() -> None:
     assert [name for name, field in settings.Settings.model_fields.items() if not field.description] == []
+
+
+def test_every_finding_is_documented_in_order_with_its_severity_verdict_and_hint() -> None:
+    page = (REPOSITORY / "docs" / "findings.md").read_text(encoding="utf-8")
+    texts = texts_of(page)
+    assert page == findings_page(head_of(page), texts), (
+        "renew it: python tests/support/findings_page.py docs/findings.md"
+    )
+    assert [code for code in findings.Code if not texts.get(code)] == []
 
 
 def test_every_command_that_the_readme_names_is_there_and_takes_those_options() -> None:
@@ -51,9 +61,9 @@ def test_every_verdict_is_in_the_readme() -> None:
 
 
 def test_every_file_that_a_document_links_to_is_there() -> None:
-    for document in (README, (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document):
-            assert (REPOSITORY / target).exists(), target
+    for document in (REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
 @pytest.mark.parametrize("target", ["demo", "up", "test", "prove", "check"])

@@ -297,7 +297,7 @@ def test_bytes_that_a_power_cut_took_are_missed(world: World) -> None:
     rewrite_in_place(weights, mtime_back=True)
     world.start("the next boot")
     world.settle(10)
-    assert world.record("checkpoint-200").verdict is Verdict.UNREADABLE
+    assert world.record("checkpoint-200").verdict is Verdict.CORRUPT
     assert world.latest() == "checkpoint-100"
 
 

@@ -1,7 +1,7 @@
 """The child process that reads one checkpoint. A file that kills or hangs it takes nothing else along.
 
-One JSON line in on stdin: {"path", "inodes"}. Lines out: {"read": bytes} now and then, last {"report"} or
-{"trouble"}.
+One JSON line in on stdin, a `lastgood_worker.judging.Job` and how to read it. Lines out: {"read": bytes} now and then,
+last {"report", "manifest"} or {"trouble"}.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.errors import LastgoodError
-from lastgood.facts import report_as_json
+from lastgood.facts import FileDigest, Manifest, report_as_json
+from lastgood.manifest import algorithm_of, manifest_as_json, read_manifest
 from lastgood.verify import verify
+from lastgood_worker.manners import Manners, bound_memory, read_pressures, take_the_lowest_priority
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _SET_PARENT_DEATH_SIGNAL: Final = 1  # prctl(2)
 _TELL_EVERY: Final = 0.2
@@ -28,25 +33,60 @@ def main() -> None:
     line = sys.stdin.readline()
     if not line or os.getppid() == 1:
         return
+    take_the_lowest_priority()
+    bound_memory()
     job = json.loads(line)
-    progress = _Progress()
+    progress = _Progress(job["max_rate"])
+    manifest = own_manifest(job)
     try:
-        report = verify(job["path"], inodes=job["inodes"], on_bytes=progress.heard)
+        report = verify(
+            job["path"],
+            previous=_manifest_at(job["previous"]),
+            manifest=manifest,
+            inodes=job["inodes"],
+            digest=algorithm_of(manifest) or job["digest"],
+            threads=job["threads"],
+            on_bytes=progress.heard,
+        )
     except LastgoodError as error:
         _tell({"trouble": str(error)})
         return
-    _tell({"report": report_as_json(report)})
+    kept = report.manifest and manifest_as_json(report.manifest)
+    _tell({"report": report_as_json(report), "manifest": kept})
+
+
+def own_manifest(job: Mapping[str, Any]) -> Manifest | None:
+    """What was read of the same content before: from the catalog, or, where that was lost, from the run's folder."""
+    if job["kept"]:
+        return Manifest(job["name"], job["fingerprint"], tuple(FileDigest(*file) for file in job["kept"]))
+    found = _manifest_at(job["manifest"])
+    return found if found and found.fingerprint == job["fingerprint"] else None
+
+
+def _manifest_at(path: str | None) -> Manifest | None:
+    """None where it is missing or broken: verification does not need one."""
+    try:
+        return read_manifest(path) if path else None
+    except LastgoodError:
+        return None
 
 
 class _Progress:
-    def __init__(self) -> None:
-        self.read, self.told_at = 0, time.monotonic()
+    def __init__(self, max_rate: int) -> None:
+        self._read, self._told_at = 0, time.monotonic()
+        self._manners = Manners(
+            max_rate, monotonic=time.monotonic, sleep=time.sleep, pressures=read_pressures, alive=self._tell
+        )
 
     def heard(self, count: int) -> None:
-        self.read += count
-        if time.monotonic() - self.told_at >= _TELL_EVERY:
-            self.told_at = time.monotonic()
-            _tell({"read": self.read})
+        self._read += count
+        self._tell()
+        self._manners.heard(count)
+
+    def _tell(self) -> None:
+        if time.monotonic() - self._told_at >= _TELL_EVERY:
+            self._told_at = time.monotonic()
+            _tell({"read": self._read})
 
 
 def _tell(message: dict[str, Any]) -> None:

@@ -6,23 +6,39 @@ import json
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from lastgood.facts import Level, Report, report_from_json
+from lastgood.errors import NotAManifest
+from lastgood.facts import FileDigest, Level, Manifest, Report, report_from_json
 from lastgood.findings import Code, Finding, Verdict
+from lastgood.manifest import manifest_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lastgood.records import Record
+    from lastgood.settings import Settings
 
 _TRIES: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How checkpoints are read. `max_rate` in bytes per second; 0: no limit."""
+
+    digest: str = "crc64nvme"
+    threads: int = 2
+    max_rate: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings) -> Reading:
+        return cls(settings.digest, settings.verify_threads, settings.verify_max_rate)
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """What to read. `total` in bytes, for the progress."""
+    """What to read, and what to hold it against. `total` in bytes, for the progress."""
 
     checkpoint_id: int
     run: str
@@ -31,10 +47,25 @@ class Job:
     fingerprint: str
     total: int
     inodes: bool
+    kept: tuple[FileDigest, ...] = ()  #: what was read before of the same content; none where nothing was
+    manifest: str | None = None  #: where its own manifest lies, if it has one
+    previous: str | None = None  #: where that of the checkpoint before it lies
 
     @classmethod
-    def of(cls, record: Record, *, inodes: bool) -> Job:
-        return cls(record.id, record.run, record.name, record.path, record.fingerprint, record.bytes, inodes)
+    def of(cls, record: Record, *, inodes: bool, **against: Any) -> Job:
+        return cls(record.id, record.run, record.name, record.path, record.fingerprint, record.bytes, inodes, **against)
+
+    def as_json(self) -> dict[str, Any]:
+        """What the child is told."""
+        return {
+            "path": self.path,
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "inodes": self.inodes,
+            "kept": [(file.path, file.bytes, file.digest) for file in self.kept],
+            "manifest": self.manifest,
+            "previous": self.previous,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +80,14 @@ class Outcome:
 class Judging:
     """Runs jobs one after the other; `wake` is set when one has ended."""
 
-    def __init__(self, wake: threading.Event, monotonic: Callable[[], float], stall_seconds: float) -> None:
-        self._wake, self._monotonic, self._stall = wake, monotonic, stall_seconds
+    def __init__(
+        self,
+        wake: threading.Event,
+        monotonic: Callable[[], float],
+        stall_seconds: float,
+        reading: Reading = Reading(),
+    ) -> None:
+        self._wake, self._monotonic, self._stall, self._reading = wake, monotonic, stall_seconds, reading
         self._spare = _Child(wake, monotonic)
         self._child: _Child | None = None
         self._job: Job | None = None
@@ -109,7 +146,7 @@ class Judging:
         self._tries += 1
         self._child, self._spare = self._spare, _Child(self._wake, self._monotonic)
         self._started = self._monotonic()
-        self._child.send(job)
+        self._child.send({**job.as_json(), **asdict(self._reading)})
 
 
 class _Child:
@@ -122,18 +159,19 @@ class _Child:
         self.ended = False
         self._heard_at: float | None = None
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "lastgood_worker.judge"],
+            # -P: whatever lies in the working folder is not ours to import.
+            [sys.executable, "-P", "-m", "lastgood_worker.judge"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         threading.Thread(target=self._listen, name="judge", daemon=True).start()
 
-    def send(self, job: Job) -> None:
+    def send(self, job: Mapping[str, Any]) -> None:
         self._heard_at = self._monotonic()
         stdin = _pipe(self._process.stdin)
         try:
-            stdin.write(json.dumps({"path": job.path, "inodes": job.inodes}) + "\n")
+            stdin.write(json.dumps(job) + "\n")
             stdin.flush()
         except BrokenPipeError:
             pass  # it died while it waited: poll finds it ended, without a message
@@ -171,7 +209,15 @@ def _outcome(job: Job, message: Mapping[str, Any] | None) -> Outcome:
         return Outcome(job, _unreadable(job))
     if "trouble" in message:
         return Outcome(job, None, str(message["trouble"]))
-    return Outcome(job, report_from_json(message["report"]))
+    report = report_from_json(message["report"])
+    return Outcome(job, replace(report, manifest=_manifest(message.get("manifest"))))
+
+
+def _manifest(data: object) -> Manifest | None:
+    try:
+        return manifest_from_json(data) if data else None
+    except NotAManifest:  # a float that JSON cannot say, or the like: the verdict stands without it
+        return None
 
 
 def _unreadable(job: Job) -> Report:

@@ -6,13 +6,16 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from lastgood.branches import lineage
+from lastgood.facts import FileDigest
 from lastgood.findings import Code, Finding, Severity, Verdict, conclude
 from lastgood.latest import inodes_are_stable
 from lastgood.life import State
 from lastgood_worker.judging import Job
+from lastgood_worker.keeping import Keeper, path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable
 
     from lastgood.facts import Report
     from lastgood.records import Record
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 _TRY_AGAIN_AFTER: Final = 5.0  # seconds, where the disk did not answer
 _UNREADABLE_AGAIN_AFTER: Final = 600.0  # what could not be read is no verdict on it: a disk may answer again
 _BOOT_GRACE: Final = timedelta(minutes=10)
+_ACCEPTED: Final = (Verdict.COMPLETE, Verdict.PARTIAL)
 
 
 class Verdicts:
@@ -29,6 +33,7 @@ class Verdicts:
 
     def __init__(self, ledger: Ledger, judging: Judging, boot: str) -> None:
         self._ledger, self._judging, self._boot = ledger, judging, boot
+        self._keeper = Keeper(ledger)
         self._rechecks: set[int] = set()
         self._not_before: dict[int, float] = {}
 
@@ -51,6 +56,7 @@ class Verdicts:
         self._rechecks.discard(record_id)
         if self._judging.job is not None and self._judging.job.checkpoint_id == record_id:
             self._judging.cancel()
+        self._keeper.forget(self._ledger[record_id])
 
     def start_next(self, may_read: Callable[[Record], bool]) -> None:
         """Starts the newest that waits, if nothing runs."""
@@ -63,8 +69,25 @@ class Verdicts:
             if self._is_to_be_read(record) and self._not_before.get(record.id, now) <= now and may_read(record)
         ]
         if waiting:
-            newest = max(waiting, key=lambda r: (r.state is State.SETTLED, r.branch or 0, r.number, r.id))
-            self._judging.start(Job.of(newest, inodes=inodes_are_stable(newest.root)))
+            self._judging.start(self._job(most_urgent(waiting, self._ledger.present())))
+
+    def _job(self, record: Record) -> Job:
+        before = previous(record, self._ledger.of_run(record.run))
+        return Job.of(
+            record,
+            inodes=inodes_are_stable(record.root),
+            kept=self._kept(record),
+            manifest=path_of(record),
+            previous=path_of(before) if before else None,
+        )
+
+    def _kept(self, record: Record) -> tuple[FileDigest, ...]:
+        """What was read of it since it settled: its content is the same still, or it would have settled anew."""
+        digests = self._ledger.catalog.digests(record.id)
+        if not digests:
+            return ()
+        content = self._ledger.catalog.settled_content(record.id)
+        return tuple(FileDigest(path, size, digests.get(path)) for path, size, _mtime_ns, _inode in sorted(content))
 
     def _is_to_be_read(self, record: Record) -> bool:
         unread = record.state is State.VERIFIED and record.verdict is Verdict.UNREADABLE
@@ -85,7 +108,8 @@ class Verdicts:
             return
         self._rechecks.discard(record.id)
         report = _with_unfinished(outcome.report, unfinished(record.id))
-        report = _held_against(self._ledger.catalog.digests(record.id), report)
+        if report.verdict in _ACCEPTED:
+            self._keeper.keep(record, report)
         now = self._ledger.clock.now()
         judged = self._ledger.write(record.id, "judged", report, boot=self._boot, now=now)
         if report.verdict is Verdict.UNREADABLE:
@@ -93,6 +117,40 @@ class Verdicts:
             if record.verdict is Verdict.UNREADABLE:
                 return  # it was told the first time
         self._ledger.event(*_verdict_event(judged, report), judged)
+
+
+def most_urgent(waiting: Iterable[Record], present: Iterable[Record]) -> Record:
+    """What was never judged before what was; then what no newer accepted one of its run supersedes; then the newest."""
+    accepted: dict[str, tuple[int, int]] = {}
+    for record in present:
+        if _is_accepted(record):
+            accepted[record.run] = max(accepted.get(record.run, (0, 0)), _place(record))
+    return max(
+        waiting,
+        key=lambda record: (
+            record.state is State.SETTLED,
+            _place(record) >= accepted.get(record.run, (0, 0)),
+            _place(record),
+            record.id,
+        ),
+    )
+
+
+def previous(record: Record, run: Iterable[Record]) -> Record | None:
+    """The last accepted one before it in its own line; None where there is none."""
+    if record.branch is None:
+        return None
+    line = lineage(other for other in run if (other.branch or 0) <= (record.branch or 0))
+    before = (other for other in line if other.number < record.number and _is_accepted(other))
+    return max(before, key=lambda other: other.number, default=None)
+
+
+def _place(record: Record) -> tuple[int, int]:
+    return (record.branch or 0, record.number)
+
+
+def _is_accepted(record: Record) -> bool:
+    return record.state is State.VERIFIED and record.verdict in _ACCEPTED
 
 
 def _still_speaks_of(record: Record, report: Report) -> bool:
@@ -105,17 +163,6 @@ def _with_unfinished(report: Report, reason: str | None) -> Report:
     if reason is None:
         return report
     return _with_findings(report, Finding(Code.SAVE_UNFINISHED, None, f"the save never finished: {reason}"))
-
-
-def _held_against(before: Mapping[str, str], report: Report) -> Report:
-    """The report of what was read before, under the same names, sizes and times, says which bytes are others now.
-
-    After a power cut a file may have its size and none of its bytes; weights have no checksum of their own.
-    """
-    read = ((file.path, before.get(file.path), file.digest) for file in report.files)
-    others = [path for path, then, now in read if then and now and then != now]
-    found = (Finding(Code.READS_DIFFER, path, "its bytes are not those that were read before") for path in others)
-    return _with_findings(report, *found)
 
 
 def _with_findings(report: Report, *more: Finding) -> Report:

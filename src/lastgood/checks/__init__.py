@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from lastgood.checks import files, steps, whole
+from lastgood.checks import files, health, kept, model, optimizer, rng, steps, whole
 
 if TYPE_CHECKING:
     from lastgood.facts import Facts
@@ -20,7 +20,22 @@ CHECKS: Final[tuple[Check, ...]] = (
     files.check_links_stay_inside,
     whole.check_required_files_are_there,
     whole.check_training_state_is_there,
-    steps.check_step_agrees_with_the_name,
+    files.check_pickles_name_only_what_is_known,
+    rng.check_random_states_are_whole,
+    model.check_index_agrees_with_shards,
+    model.check_no_tensor_was_lost,
+    model.check_names_bear_no_wrapper,
+    model.check_config_agrees_with_weights,
+    optimizer.check_moments_fit_the_weights,
+    optimizer.check_moments_are_not_all_zero,
+    optimizer.check_scaler_is_there,
+    optimizer.check_rate_is_not_zero,
+    health.check_numbers_are_finite,
+    health.check_weights_are_not_zero,
+    health.check_no_zero_pages_at_the_end,
+    kept.check_bytes_are_those_of_the_manifest,
+    kept.check_no_file_is_of_the_previous_checkpoint,
+    steps.check_steps_agree,
 )
 
 

@@ -1,9 +1,11 @@
-"""Whether the places that tell the step agree."""
+"""Whether the places that tell the step agree: the state, the folder's name, the optimizer, the scheduler."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from lastgood.facts import Component, Presence
 from lastgood.findings import Code, Finding
 
 if TYPE_CHECKING:
@@ -13,13 +15,101 @@ if TYPE_CHECKING:
 
 _STEPS_ALLOWED: Final = 20
 _SHARE_ALLOWED: Final = 0.1
+_STEPS_OF_DRIFT: Final = 2  # between two saves; a loss scaler skips steps, and may skip more of them
+_MOST_BATCHES_A_STEP: Final = 1024
 
 
-def check_step_agrees_with_the_name(facts: Facts) -> Iterator[Finding]:
-    """The step in the state against the folder's number. Some writers count micro-batches: a small offset is usual."""
-    saved, named = facts.progress.step, facts.step_by_name
-    if saved is None or named is None or saved == named:
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """One place that counts steps, and what it said in the run's previous checkpoint."""
+
+    what: str
+    file: str | None
+    value: int
+    before: int | None
+
+
+def check_steps_agree(facts: Facts) -> Iterator[Finding]:
+    """Every count is that of the state. Some writers count otherwise: a small offset, or a steady one, is usual."""
+    step = facts.progress.step if facts.progress.step is not None else facts.step_by_name
+    if step is None:
         return
-    offset = abs(saved - named)
-    code = Code.STEP_DISAGREES if offset > max(_STEPS_ALLOWED, _SHARE_ALLOWED * named) else Code.STEP_OFFSET
-    yield Finding(code, None, f"its state was saved at step {saved}, its name says {named}")
+    counts = [count for count in _counts(facts) if not _counts_otherwise(facts, count, step)]
+    others = [count for count in counts if count.value != step]
+    found = [_finding(facts, count, step) for count in others]
+    if (
+        len(others) > 1
+        and others == counts
+        and len({(f.code, c.value) for f, c in zip(found, others, strict=True)}) == 1
+    ):
+        # All of them agree, and not with the state: it is the state that is of another step.
+        whose = ", ".join(f"{count.what} {count.value}" for count in others)
+        found = [replace(found[0], file=_home(facts, Component.TRAINING_STATE), message=f"step {step}, but {whose}")]
+    yield from found
+
+
+def _finding(facts: Facts, count: _Count, step: int) -> Finding:
+    code = Code.STEP_DISAGREES if _is_too_far(facts, count, step) else Code.STEP_OFFSET
+    return Finding(code, count.file, f"{count.what} {count.value}, its state was saved at step {step}")
+
+
+def _counts(facts: Facts) -> Iterator[_Count]:
+    before = facts.previous
+    if facts.step_by_name is not None:
+        yield _Count("its name says", None, facts.step_by_name, before.step_by_name if before else None)
+    if facts.optimizer and facts.optimizer.steps:
+        told = max(before.optimizer_steps, default=None) if before else None
+        yield _Count("the optimizer counts", _home(facts, Component.OPTIMIZER), facts.optimizer.steps[-1], told)
+    if facts.progress.schedule_step is not None:
+        told = before.schedule_step if before else None
+        home = _home(facts, Component.SCHEDULER)
+        yield _Count("the scheduler counts", home, facts.progress.schedule_step, told)
+
+
+def _counts_otherwise(facts: Facts, count: _Count, step: int) -> bool:
+    """Whether it does not count steps: a scheduler may count epochs, a state batches, a process those of all."""
+    progress = facts.progress
+    if count.what == "the scheduler counts":
+        if progress.epoch is not None and abs(count.value - progress.epoch) <= 1:
+            return True
+        if progress.world_size and count.value == step * progress.world_size:
+            return True
+        if progress.epoch is None and count.value < step / 2 and not _counted_steps(facts, count):
+            return True
+    if progress.counts_batches and count.file is not None and 0 < count.value < step:
+        return _is_a_whole_part(count.value, step) and not _counted_steps(facts, count)
+    return False
+
+
+def _is_a_whole_part(count: int, step: int) -> bool:
+    """Whether so many batches make one step (gradient accumulation): what is left at an epoch's end is a step too."""
+    batches = round(step / count)
+    return 2 <= batches <= _MOST_BATCHES_A_STEP and abs(count - step / batches) <= max(2, 0.02 * count)
+
+
+def _is_too_far(facts: Facts, count: _Count, step: int) -> bool:
+    offset = count.value - step
+    earlier = _earlier_step(facts)
+    if count.before is None or earlier is None or earlier >= step:
+        return abs(offset) > max(_STEPS_ALLOWED, _SHARE_ALLOWED * step)
+    drift = abs(offset - (count.before - earlier))
+    scaled = facts.components.get(Component.SCALER) is Presence.PRESENT
+    return drift > max(_STEPS_ALLOWED if scaled else _STEPS_OF_DRIFT, _SHARE_ALLOWED * (step - earlier))
+
+
+def _counted_steps(facts: Facts, count: _Count) -> bool:
+    earlier = _earlier_step(facts)
+    if count.before is None or earlier is None:
+        return False
+    return abs(count.before - earlier) <= max(_STEPS_ALLOWED, _SHARE_ALLOWED * earlier)
+
+
+def _earlier_step(facts: Facts) -> int | None:
+    before = facts.previous
+    if before is None:
+        return None
+    return before.step if before.step is not None else before.step_by_name
+
+
+def _home(facts: Facts, component: Component) -> str | None:
+    return next(iter(facts.homes.get(component, ())), None)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-import stat
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from lastgood.errors import CannotTell
-from lastgood.facts import Entry, FileFacts, Level
+from lastgood.facts import Entry, FileFacts, Level, Numbers
 from lastgood.findings import Code, Finding
 from lastgood.formats import json_file, safetensors, torch_file
-from lastgood.formats.payload import Parsed, Parser, PayloadReader, Range, Unsteady
+from lastgood.formats.payload import Parsed, Parser, PayloadReader, Range, Unsteady, open_payload
+from lastgood.formats.scan import Source, ignore, scan_file
+from lastgood.formats.values import read_values
+from lastgood.formats.zero_tail import zero_tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +35,10 @@ def read_file(
     folder: str,
     entry: Entry,
     level: Level,
-    on_bytes: Callable[[int], None] = lambda _count: None,
+    on_bytes: Callable[[int], None] = ignore,
     *,
+    digest: str = "crc64nvme",
+    threads: int = 2,
     fresh: bool = False,
 ) -> FileFacts:
     """What one file tells. At `full`, every byte is read once; `on_bytes` hears how many.
@@ -43,25 +48,40 @@ def read_file(
     """
     if problem := _problem_by_stat(entry):
         return FileFacts(entry.path, entry.size, "other", problems=(problem,))
+    location = os.path.join(folder, entry.path)
     try:
-        handle = _open_regular(os.path.join(folder, entry.path), entry)
-    except OSError as error:
-        return FileFacts(entry.path, entry.size, "other", problems=(_unreadable(entry, error),))
-    try:
-        with handle as payload:
+        with open_payload(location, entry.path, entry.size) as payload:
             if fresh:
-                os.posix_fadvise(payload.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            parse = _PARSERS.get(os.path.splitext(entry.path)[1], _parse_nothing)
-            parsed = parse(payload, entry.path)
-            digest: str | None = None
-            torn: tuple[Range, ...] = ()
-            if level is Level.FULL:
-                digest, torn = _read_all(payload, parsed.ranges, on_bytes)
+                payload.drop_cached()
+            drop_cached = level is not Level.QUICK and not payload.is_cached()
+            parsed = _PARSERS.get(os.path.splitext(entry.path)[1], _parse_nothing)(payload, entry.path)
+            facts = _facts(entry, parsed, payload)
+            if level is Level.QUICK:
+                return facts
+            source = Source(location, entry.path, entry.size, digest == "sha256", drop_cached)
+            found = scan_file(source, parsed.ranges, parsed.tensors, on_bytes, threads=threads)
+            return replace(
+                facts,
+                problems=(*facts.problems, *(_torn(entry, torn) for torn in found.torn)),
+                digest=found.digest,
+                numbers=found.numbers,
+                zero_tail=_zero_tail(payload, parsed, found.numbers),
+            )
     except CannotTell as error:
         return FileFacts(entry.path, entry.size, "other", problems=(_unreadable(entry, error.cause),))
-    problems = (*parsed.problems, *(_torn(entry, found) for found in torn))
+
+
+def _facts(entry: Entry, parsed: Parsed, payload: PayloadReader) -> FileFacts:
     return FileFacts(
-        entry.path, entry.size, parsed.format, parsed.contents, problems, digest, parsed.tensors, globals=parsed.globals
+        entry.path,
+        entry.size,
+        parsed.format,
+        parsed.contents,
+        parsed.problems,
+        tensors=parsed.tensors,
+        values=read_values(payload, parsed.tensors),
+        holes=entry.sparse and payload.has_holes(),
+        globals=parsed.globals,
     )
 
 
@@ -74,21 +94,9 @@ def _problem_by_stat(entry: Entry) -> Finding | None:
     return None
 
 
-def _open_regular(path: str, entry: Entry) -> PayloadReader:
-    # O_NONBLOCK: a pipe that was put in the file's place since we looked must not hold us.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
-        os.close(descriptor)
-        raise Unsteady(entry.path)
-    return PayloadReader(descriptor, entry.path, entry.size)
-
-
-def _read_all(
-    payload: PayloadReader, ranges: tuple[Range, ...], on_bytes: Callable[[int], None]
-) -> tuple[str, tuple[Range, ...]]:
-    torn = payload.torn_ranges(ranges, on_bytes)
-    return payload.digest, torn
+def _zero_tail(payload: PayloadReader, parsed: Parsed, numbers: Numbers) -> int:
+    # The records of a torch file have checksums, and whole stretches of healthy moments are zero.
+    return zero_tail(payload, parsed.tensors, numbers.zero) if parsed.format == "safetensors" else 0
 
 
 def _parse_nothing(_payload: PayloadReader, _path: str) -> Parsed:

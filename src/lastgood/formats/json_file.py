@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from lastgood.formats.payload import PayloadReader
 
 _LARGEST: Final = 256 << 20  # a tokenizer.json of 20 MB is usual; a training log of a long run comes to 100 MB
+# What Python makes of a text is larger than the text: 72 bytes for `{}`, 32 for `0.`. So bounded, below 2 GiB in all.
+_MOST_CONTAINERS: Final = 8 << 20
+_MOST_VALUES: Final = 24 << 20
 _WORDS: Final = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 _BEGUN: Final = re.compile(r"u[0-9a-fA-F]{0,4} | \. | [eE][+-]?", re.VERBOSE)  # an escape, a fraction, an exponent
 
@@ -20,9 +23,12 @@ _BEGUN: Final = re.compile(r"u[0-9a-fA-F]{0,4} | \. | [eE][+-]?", re.VERBOSE)  #
 def parse(payload: PayloadReader, path: str) -> Parsed:
     """The value that the file holds."""
     if payload.size > _LARGEST:
-        return _broken(Code.JSON_INVALID, path, f"{payload.size} bytes are more than JSON is read for")
+        return _too_much(path, f"{payload.size} bytes")
+    data = payload.read(0, payload.size)
+    if data.count(b"[") + data.count(b"{") > _MOST_CONTAINERS or data.count(b",") > _MOST_VALUES:
+        return _too_much(path, "so many values")
     try:
-        text = payload.read(0, payload.size).decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
         return Parsed("json", json.loads(text))
     except json.JSONDecodeError as error:
         code = Code.JSON_SHORT if _is_cut(text, error) else Code.JSON_INVALID
@@ -45,6 +51,11 @@ def _is_cut(text: str, error: json.JSONDecodeError) -> bool:
         or any(word.startswith(rest) for word in _WORDS)
         or _BEGUN.fullmatch(rest) is not None
     )
+
+
+def _too_much(path: str, what: str) -> Parsed:
+    hint = "look who wrote it: no framework writes such a file"
+    return Parsed("json", None, (Finding(Code.FILE_UNREADABLE, path, f"{what} are more than JSON is read for", hint),))
 
 
 def _broken(code: Code, path: str, message: str) -> Parsed:

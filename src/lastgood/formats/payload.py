@@ -1,24 +1,23 @@
-"""A file as bytes: bounded reads for the parsers, and one pass over all of it for the checksums."""
+"""A file as bytes: bounded reads for the parsers, reused buffers for the scan."""
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from awscrt.checksums import crc64nvme
-from isal import isal_zlib
-
 from lastgood.errors import CannotTell
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from lastgood.facts import TensorFact
     from lastgood.findings import Finding
 
 _BLOCK: Final = 1 << 20
+_PROBES: Final = 16
 
 
 class Unsteady(Exception):
@@ -33,6 +32,10 @@ class Range:
     start: int
     length: int
     crc: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,6 @@ class PayloadReader:
 
     def __init__(self, descriptor: int, path: str, size: int) -> None:
         self.descriptor, self.path, self.size = descriptor, path, size
-        self.digest = ""
 
     def __enter__(self) -> Self:
         return self
@@ -70,26 +72,44 @@ class PayloadReader:
             start += len(part)
         return b"".join(parts)
 
-    def torn_ranges(self, ranges: Sequence[Range], on_bytes: Callable[[int], None]) -> tuple[Range, ...]:
-        """Reads every byte once; the ranges that do not match their CRC-32. Sets `digest`."""
-        pending = sorted(ranges, key=lambda found: found.start)
-        sums = dict.fromkeys(pending, 0)
-        whole, first, start = 0, 0, 0
-        while start < self.size:
-            block = memoryview(self._pread(min(_BLOCK, self.size - start), start))
-            end = start + len(block)
-            whole = crc64nvme(block, whole)
-            while first < len(pending) and pending[first].start + pending[first].length <= start:
-                first += 1
-            for found in pending[first:]:
-                if found.start >= end:
-                    break
-                piece = block[max(found.start - start, 0) : found.start + found.length - start]
-                sums[found] = isal_zlib.crc32(piece, sums[found])
-            on_bytes(len(block))
-            start = end
-        self.digest = f"crc64nvme:{whole:016x}"
-        return tuple(found for found in pending if sums[found] != found.crc)
+    def fill(self, buffer: memoryview, start: int) -> None:
+        """Puts the bytes from `start` on into all of `buffer`."""
+        while buffer:
+            try:
+                count = os.preadv(self.descriptor, [buffer], start)
+            except OSError as error:
+                raise CannotTell("reading", self.path, error) from error
+            if not count:
+                raise Unsteady(self.path)
+            buffer, start = buffer[count:], start + count
+
+    def is_cached(self) -> bool:
+        """Whether most of the file lies in the page cache; true also where the kernel does not tell."""
+        places = [self.size * probe // _PROBES for probe in range(_PROBES)]
+        return sum(self._is_cached_at(place) for place in places) * 2 > _PROBES
+
+    def has_holes(self) -> bool:
+        """Whether parts of it were never written, as far as the filesystem tells."""
+        try:
+            return os.lseek(self.descriptor, 0, os.SEEK_HOLE) < self.size
+        except OSError:
+            return False
+
+    def expect_sequential(self) -> None:
+        os.posix_fadvise(self.descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+    def drop_cached(self, start: int = 0, length: int = 0) -> None:
+        """Lets the page cache forget these bytes; a length of 0 means up to the end."""
+        os.posix_fadvise(self.descriptor, start, length, os.POSIX_FADV_DONTNEED)
+
+    def _is_cached_at(self, place: int) -> bool:
+        try:
+            os.preadv(self.descriptor, [bytearray(1)], place, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def _pread(self, length: int, start: int) -> bytes:
         try:
@@ -99,6 +119,20 @@ class PayloadReader:
         if not part:
             raise Unsteady(self.path)
         return part
+
+
+def open_payload(location: str, path: str, size: int) -> PayloadReader:
+    """The file at `location`, called `path` in what is said of it. Unsteady where it is not a file of this size."""
+    # O_NONBLOCK: a pipe that was put in the file's place since we looked must not hold us.
+    try:
+        descriptor = os.open(location, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise CannotTell("opening", path, error) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+        os.close(descriptor)
+        raise Unsteady(path)
+    return PayloadReader(descriptor, path, size)
 
 
 Parser = Callable[[PayloadReader, str], Parsed]

@@ -38,11 +38,11 @@ def parse(payload: PayloadReader, path: str) -> Parsed:
     """{tensor name: TensorFact}, and whether the file is as long as its header says."""
     try:
         header, data_start = _read_header(payload)
-        tensors, data_length = _check_tensors(header)
+        tensors, data_length = _check_tensors(header, data_start)
         _check_length(payload.size, data_start + data_length)
     except _Broken as broken:
         return Parsed("safetensors", None, (Finding(broken.code, path, broken.message),))
-    return Parsed("safetensors", tensors)
+    return Parsed("safetensors", tensors, tensors=tensors)
 
 
 def _read_header(payload: PayloadReader) -> tuple[dict[str, Any], int]:
@@ -69,9 +69,9 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_tensors(header: dict[str, Any]) -> tuple[dict[str, TensorFact], int]:
+def _check_tensors(header: dict[str, Any], data_start: int) -> tuple[dict[str, TensorFact], int]:
     """The tensors, and the length of the data section."""
-    placed = sorted(_placed(header))
+    placed = sorted(_placed(header, data_start))
     expected = 0
     for start, end, name, _fact in placed:
         if start != expected:
@@ -81,7 +81,7 @@ def _check_tensors(header: dict[str, Any]) -> tuple[dict[str, TensorFact], int]:
     return {name: fact for _start, _end, name, fact in placed}, expected
 
 
-def _placed(header: dict[str, Any]) -> Iterator[tuple[int, int, str, TensorFact]]:
+def _placed(header: dict[str, Any], data_start: int) -> Iterator[tuple[int, int, str, TensorFact]]:
     for name, described in header.items():
         if name == "__metadata__":
             continue
@@ -98,7 +98,7 @@ def _placed(header: dict[str, Any]) -> Iterator[tuple[int, int, str, TensorFact]
                 Code.SAFETENSORS_LAYOUT,
                 f"tensor {name}: {dtype} {list(shape)} does not fill bytes {start} to {end}",
             )
-        yield start, end, name, TensorFact(dtype, shape, end - start)
+        yield start, end, name, TensorFact(dtype, shape, end - start, data_start + start, end - start)
 
 
 def _check_length(actual: int, promised: int) -> None:

@@ -14,13 +14,16 @@ import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.findings import Code, Finding
-from lastgood.formats.inert_pickle import Contents, NotInert, read_pickle, read_pickles
+from lastgood.formats.inert_pickle import Contents, NotInert, TooMuch, read_pickle, read_pickles
 from lastgood.formats.payload import Parsed, Range
+from lastgood.formats.tensors import tensors_within
+from lastgood.formats.unsafe import dangerous, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from lastgood.formats.payload import PayloadReader
+    from lastgood.formats.unsafe import Name
 
 _ZIP_MAGIC: Final = b"PK\x03\x04"
 _LOCAL_HEADER_BYTES: Final = 30
@@ -38,8 +41,12 @@ _END_FULL: Final = (0xFFFF,) * 4 + (0xFFFFFFFF,) * 2
 # The old format opens with its magic number, pickled: PROTO 2, LONG1 of ten bytes, STOP.
 _LEGACY_MAGIC: Final = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 _LEGACY_LENGTH_BYTES: Final = 8
-_LARGEST_DIRECTORY: Final = 256 << 20
+_LARGEST_DIRECTORY: Final = 32 << 20  # 300,000 records; zipfile makes of it about ten times as much
 _LARGEST_PICKLE: Final = 256 << 20
+_LARGEST_UNPACKED: Final = 1 << 30  # of packed records; torch never packs any
+_FIRST_LOOK: Final = 1 << 20
+_NAMES_TOLD: Final = 3
+_TOO_MUCH: Final = "look who wrote it: no framework writes such a file"
 
 
 class _Broken(Exception):
@@ -67,42 +74,107 @@ def parse_if_torch(payload: PayloadReader, path: str) -> Parsed:
 
 def _parse_legacy(payload: PayloadReader, path: str) -> Parsed:
     """Five pickles: magic, version, machine, structure, order of the storages. Then these, each after its length."""
-    stream = _BoundedFile(payload)
     try:
-        contents = read_pickles(stream, 5)
+        contents, end = _read_head(payload, {})
+        places, end = _place_storages(contents, end)
+        # Once more, now that it is known where each storage begins.
+        contents, _end = _read_head(payload, places)
     except NotInert as error:
-        code = Code.ZIP_SHORT if stream.position >= payload.size else Code.PICKLE_DAMAGED
-        return Parsed("torch", None, (Finding(code, path, f"its structure: {error}"),))
-    *_opening, value, keys = contents.value
-    sizes = [contents.storages.get(str(key)) for key in keys] if isinstance(keys, list) else [None]
-    end = stream.position + sum(_LEGACY_LENGTH_BYTES + (size or 0) for size in sizes)
+        return Parsed("torch", None, (*_unsafe(error.names, path), _not_inert(error, "its structure", path)))
+    problems = [*_unsafe(contents.names, path)]
     if payload.size < end:
-        short = Finding(Code.ZIP_SHORT, path, f"{payload.size} of the {end} bytes that its storages need")
-        return Parsed("torch", value, (short,))
-    return Parsed("torch", value)
+        problems.append(Finding(Code.ZIP_SHORT, path, f"{payload.size} of the {end} bytes that its storages need"))
+    else:
+        wrong = (*contents.problems, *_wrong_lengths(payload, contents, places))
+        problems += [Finding(Code.STORAGE_MISMATCH, path, message) for message in wrong]
+        problems.append(Finding(Code.NO_CHECKSUM, path, "its format has no checksums: flipped bits cannot be seen"))
+    value = contents.value[3]
+    return Parsed("torch", value, tuple(problems), (), tensors_within(value), refused(contents.names))
+
+
+def _read_head(payload: PayloadReader, places: dict[str, int]) -> tuple[Contents, int]:
+    """The five pickles, and where they end. How long they are is not told anywhere."""
+    length = _FIRST_LOOK
+    while True:
+        head = io.BytesIO(payload.read(0, length))
+        try:
+            return read_pickles(head, 5, places), head.tell()
+        except NotInert as error:
+            if head.tell() < length or length >= _LARGEST_PICKLE:
+                error.at_the_end = head.tell() >= payload.size
+                raise
+        length *= 8
+
+
+def _place_storages(contents: Contents, end: int) -> tuple[dict[str, int], int]:
+    """Where each storage begins, and where the last one ends. One of unknown size hides those after it."""
+    *_others, keys = contents.value
+    if not isinstance(keys, list):
+        raise NotInert("it does not say in which order its storages lie")
+    places: dict[str, int] = {}
+    known = True
+    for key in keys:
+        size = contents.storages.get(key) if isinstance(key, str) else None
+        end += _LEGACY_LENGTH_BYTES
+        if known and isinstance(key, str):
+            places[key] = end
+        known = known and size is not None
+        end += size or 0
+    return places, end
+
+
+def _wrong_lengths(payload: PayloadReader, contents: Contents, places: dict[str, int]) -> Iterator[str]:
+    """Before each storage stands how many elements it has: bytes divided by the bytes of one."""
+    for key, place in places.items():
+        count = int.from_bytes(payload.read(place - _LEGACY_LENGTH_BYTES, _LEGACY_LENGTH_BYTES), "little")
+        if contents.counts.get(key) not in (None, count):
+            yield f"storage {key} has {count} elements where it lies, its tensors need {contents.counts[key]}"
+            return  # whatever follows is out of step as well
 
 
 def _parse_zip(payload: PayloadReader, path: str) -> Parsed:
+    contents = None
     try:
         with _open_directory(payload) as directory:
             records = directory.infolist()
             _check_directory(payload, directory.start_dir, records)
             ranges = tuple(_ranges(payload, records))
             _check_compressed(directory, records)
-            contents = _read_structure(payload, ranges)
+            contents = _read_structure(payload, directory, records, ranges)
     except _Broken as broken:
         return Parsed("torch", None, (Finding(broken.code, path, broken.message),))
+    except NotInert as error:
+        return Parsed("torch", None, (*_unsafe(error.names, path), _not_inert(error, "its structure", path)), ranges)
     problems = [Finding(Code.STORAGE_MISMATCH, path, message) for message in _storage_problems(contents, records)]
     if ranges and not any(found.crc for found in ranges):
         problems.append(Finding(Code.ZIP_NO_CRC, path, "it was saved without checksums: flipped bits cannot be seen"))
         ranges = ()
-    return Parsed("torch", contents.value if contents else None, tuple(problems), ranges)
+    if contents is None:
+        return Parsed("torch", None, tuple(problems), ranges)
+    problems += _unsafe(contents.names, path)
+    tensors = tensors_within(contents.value)
+    return Parsed("torch", contents.value, tuple(problems), ranges, tensors, refused(contents.names))
+
+
+def _unsafe(names: Iterable[Name], path: str) -> Iterator[Finding]:
+    if found := dangerous(names):
+        listed = ", ".join(ascii(name)[1:-1][:100] for name in found[:_NAMES_TOLD])
+        more = f" and {len(found) - _NAMES_TOLD} more" if len(found) > _NAMES_TOLD else ""
+        yield Finding(Code.UNSAFE_PICKLE, path, f"it names {listed}{more}, which would run when it is loaded")
+
+
+def _not_inert(error: NotInert, what: str, path: str) -> Finding:
+    if isinstance(error, TooMuch):
+        return Finding(Code.FILE_UNREADABLE, path, f"{what}: {error}", _TOO_MUCH)
+    return Finding(Code.ZIP_SHORT if error.at_the_end else Code.PICKLE_DAMAGED, path, f"{what}: {error}")
 
 
 def _open_directory(payload: PayloadReader) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(_BoundedFile(payload))
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, OSError) as error:
+        if isinstance(error, _TooLong):
+            raise TooMuch(str(error)) from None
         if "not a zip file" in str(error):
             raise _Broken(Code.ZIP_SHORT, "it ends before the list of its records") from None
         raise _Broken(Code.ZIP_DIRECTORY, f"the list of its records is damaged: {error}") from None
@@ -110,6 +182,9 @@ def _open_directory(payload: PayloadReader) -> zipfile.ZipFile:
 
 def _check_directory(payload: PayloadReader, start: int, records: list[zipfile.ZipInfo]) -> None:
     """What zipfile passes over and torch's reader does not: it refuses the file, or takes a record for a folder."""
+    if len({record.filename.lower() for record in records}) < len(records):
+        # torch finds a record whatever the case of its name; which of two it takes is not ours to guess.
+        raise _Broken(Code.ZIP_DIRECTORY, "two records bear the same name")
     for record in records:
         if record.flag_bits & _FLAGS_REFUSED or record.external_attr & _IS_FOLDER or record.volume:
             raise _Broken(Code.ZIP_DIRECTORY, f"the list describes record {record.filename} as torch never does")
@@ -163,6 +238,9 @@ def _local_name(payload: PayloadReader, record: zipfile.ZipInfo, length: int) ->
 
 
 def _check_compressed(directory: zipfile.ZipFile, records: list[zipfile.ZipInfo]) -> None:
+    unpacked = sum(record.file_size for record in records if record.compress_type != zipfile.ZIP_STORED)
+    if unpacked > _LARGEST_UNPACKED:
+        raise TooMuch(f"its packed records unpack to {unpacked} bytes")
     for record in records:
         if record.compress_type == zipfile.ZIP_STORED:
             continue
@@ -183,29 +261,43 @@ def _check_compressed(directory: zipfile.ZipFile, records: list[zipfile.ZipInfo]
             raise _Broken(Code.ZIP_RECORD_CRC, f"record {record.filename}: {error}") from None
 
 
-def _read_structure(payload: PayloadReader, ranges: tuple[Range, ...]) -> Contents | None:
+def _read_structure(
+    payload: PayloadReader, directory: zipfile.ZipFile, records: list[zipfile.ZipInfo], ranges: tuple[Range, ...]
+) -> Contents | None:
     """The pickle at the heart of the file; None for a zip that holds none, such as an exported program."""
-    heart = next((found for found in ranges if found.name.rpartition("/")[2] == "data.pkl"), None)
+    root = _root(records)
+    heart = next((record for record in records if record.filename.lower() == f"{root}/data.pkl".lower()), None)
     if heart is None:
         return None
-    if heart.length > _LARGEST_PICKLE:
-        raise _Broken(Code.PICKLE_DAMAGED, f"a structure of {heart.length} bytes is more than is read")
-    try:
-        return read_pickle(payload.read(heart.start, heart.length))
-    except NotInert as error:
-        raise _Broken(Code.PICKLE_DAMAGED, f"record {heart.name}: {error}") from None
+    if heart.file_size > _LARGEST_PICKLE:
+        raise TooMuch(f"{heart.file_size} bytes are more than is read")
+    prefix = f"{root}/data/"
+    places = {found.name.removeprefix(prefix): found.start for found in ranges if found.name.startswith(prefix)}
+    stored = next((found for found in ranges if found.name == heart.filename), None)
+    data = payload.read(stored.start, stored.length) if stored else directory.read(heart)
+    return read_pickle(data, places)
+
+
+def _root(records: list[zipfile.ZipInfo]) -> str:
+    """The folder that all records lie in: torch takes that of the first."""
+    return records[0].filename.partition("/")[0] if records else ""
 
 
 def _storage_problems(contents: Contents | None, records: list[zipfile.ZipInfo]) -> Iterator[str]:
     if contents is None:
         return
-    sizes = {record.filename.partition("/")[2]: record.file_size for record in records}
+    sizes = {record.filename: record.file_size for record in records}
     for key, wanted in contents.storages.items():
-        actual = sizes.get(f"data/{key}")
+        actual = sizes.get(f"{_root(records)}/data/{key}")
         if actual is None:
             yield f"the record of storage {key} is missing"
         elif wanted is not None and actual != wanted:
             yield f"storage {key} has {actual} bytes, its tensors need {wanted}"
+    yield from contents.problems
+
+
+class _TooLong(ValueError):
+    """More than is read at once."""
 
 
 class _BoundedFile(io.RawIOBase):
@@ -234,7 +326,7 @@ class _BoundedFile(io.RawIOBase):
     def read(self, size: int = -1) -> Any:
         length = self.payload.size - self.position if size < 0 else size
         if min(length, self.payload.size) > _LARGEST_DIRECTORY:
-            raise ValueError(f"a list of {length} bytes")
+            raise _TooLong(f"the list of its records has {length} bytes")
         found = self.payload.read(self.position, length)
         self.position += len(found)
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from lastgood.layouts import hf_trainer, plain, unknown
+from lastgood.layouts import forgather, hf_trainer, plain, unknown
 from lastgood.layouts.base import Layout
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LAYOUTS", "UNKNOWN", "Layout", "recognise"]
 
-LAYOUTS: Final[tuple[Layout, ...]] = (hf_trainer.LAYOUT, plain.LAYOUT)
+LAYOUTS: Final[tuple[Layout, ...]] = (hf_trainer.LAYOUT, plain.LAYOUT, forgather.LAYOUT)
 UNKNOWN: Final[Layout] = unknown.LAYOUT
 
 

@@ -59,6 +59,7 @@ class Layout(Protocol):
         ...
 
 
+MOST_RANKS: Final = 100_000
 _SHARD: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
 SINGLE_WEIGHTS: Final = (
     "model.safetensors",
@@ -66,7 +67,9 @@ SINGLE_WEIGHTS: Final = (
     "adapter_model.safetensors",
     "adapter_model.bin",
 )
+_ADAPTERS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 INDEXES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_OBJECTS: Final = ("config.json", "generation_config.json", "adapter_config.json", "tokenizer_config.json", *INDEXES)
 TOKENIZER_FILES: Final = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "merges.txt", "vocab.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model",
@@ -74,22 +77,44 @@ TOKENIZER_FILES: Final = (
 )  # fmt: skip
 
 
+def present(names: frozenset[str], *wanted: str) -> tuple[str, ...]:
+    """Those of the wanted names that are there, in the order wanted."""
+    return tuple(name for name in wanted if name in names)
+
+
 def weight_files(names: frozenset[str]) -> tuple[str, ...]:
     """Every file of these names that holds weights of a Hugging Face model, index included."""
     shards = (name for name in names if _SHARD.fullmatch(name))
-    return tuple(sorted({*names & {*SINGLE_WEIGHTS, *INDEXES}, *shards}))
+    return tuple(sorted({*names & {*SINGLE_WEIGHTS, *INDEXES}, *shards, *_in_own_folder(names, _ADAPTERS)}))
+
+
+def tensors_of(file: FileFacts | None, prefix: str = "") -> dict[str, TensorFact]:
+    """The file's tensors below this path of keys, by what follows it."""
+    tensors = file.tensors.items() if file else ()
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors if name.startswith(prefix)}
+
+
+def weights_of(homes: tuple[str, ...], files: Mapping[str, FileFacts]) -> dict[str, TensorFact]:
+    """The model's tensors from all its files; those of an adapter in a folder of its own bear the folder's name."""
+    found: dict[str, TensorFact] = {}
+    for home in homes:
+        folder = home.rpartition("/")[0]
+        for name, tensor in tensors_of(files.get(home)).items():
+            found.setdefault(f"{folder}/{name}" if folder else name, tensor)
+    return found
 
 
 def missing_weights(names: frozenset[str], files: Mapping[str, FileFacts]) -> Iterator[Finding]:
-    """Weights that are not there at all, and shards that the index or another shard's name promises."""
+    """Weights that are not there at all, and shards that the index promises; without one, those that a name does."""
     found = weight_files(names)
     if not found:
         yield Finding(Code.WEIGHTS_MISSING, None, f"no weights: none of {', '.join(SINGLE_WEIGHTS)}, no index")
-    promised = {shard for index in INDEXES if index in names for shard in _shards_in(files.get(index))}
+    promised_by_index = {shard for index in INDEXES if index in names for shard in _shards_in(files.get(index))}
+    promised = set(promised_by_index)
     if found and not promised and not set(found) - set(INDEXES) and not _damaged(found, files):
         yield Finding(Code.WEIGHTS_MISSING, None, f"{found[0]} names no shard, and there are no other weights")
     for name in found:
-        if match := _SHARD.fullmatch(name):
+        if not promised_by_index and (match := _SHARD.fullmatch(name)):
             stem, count, ending = match[1], int(match[3]), match[4]
             promised |= {f"{stem}-{n:05}-of-{count:05}.{ending}" for n in range(1, min(count, 10_000) + 1)}
             if f"{stem}.{ending}.index.json" not in names:
@@ -99,8 +124,37 @@ def missing_weights(names: frozenset[str], files: Mapping[str, FileFacts]) -> It
 
 
 def missing_config(names: frozenset[str]) -> Iterator[Finding]:
-    if not names & {"config.json", "adapter_config.json"}:
+    if not config_files(names):
         yield Finding(Code.CONFIG_MISSING, "config.json", "the model's configuration is not there")
+
+
+def config_files(names: frozenset[str]) -> tuple[str, ...]:
+    """The model's configuration. An adapter has its own, and none of the model that it is for."""
+    return present(names, "config.json", "adapter_config.json") or _in_own_folder(names, ("adapter_config.json",))
+
+
+def config_presence(homes: tuple[str, ...]) -> Presence:
+    if not homes:
+        return Presence.MISSING
+    return Presence.PRESENT if "config.json" in homes else Presence.NOT_APPLICABLE
+
+
+def misshapen(files: Mapping[str, FileFacts]) -> Iterator[Finding]:
+    """JSON files that hold something else than the object that every loader of theirs expects."""
+    for name in _OBJECTS:
+        file = files.get(name)
+        if file is None or file.problems or file.format != "json":
+            continue
+        if not isinstance(file.contents, dict):
+            yield Finding(Code.JSON_SHAPE, name, "it holds no object")
+        elif name in INDEXES and not isinstance(file.contents.get("weight_map"), dict):
+            yield Finding(Code.JSON_SHAPE, name, "it holds no weight_map")
+
+
+def missing_ranks(there: frozenset[int], count: int, pattern: str) -> Iterator[Finding]:
+    """The files of ranks below `count` that are not there; `pattern` makes a file's name of a rank."""
+    for rank in sorted(frozenset(range(min(count, MOST_RANKS))) - there):
+        yield Finding(Code.RANKS_MISSING, pattern.format(rank), f"the file of rank {rank} is not there")
 
 
 def presence_of(files: tuple[str, ...], absent: Presence) -> Presence:
@@ -136,6 +190,27 @@ def _promises_state(optimizer: dict[Any, Any]) -> bool:
     return not options or any("betas" in group or group.get("momentum") for group in options)
 
 
+def told(homes: tuple[str, ...], files: Mapping[str, FileFacts]) -> Iterator[tuple[str, Any]]:
+    """Those of the files that told anything, each with what it holds."""
+    for home in homes:
+        if home in files and files[home].contents is not None:
+            yield home, files[home].contents
+
+
+def holding_nothing(homes: Homes, files: Mapping[str, FileFacts]) -> dict[Component, Presence]:
+    """Components with files of their own whose file is there, sound, and empty of state."""
+    judges = {
+        Component.OPTIMIZER: optimizer_presence,
+        Component.SCHEDULER: state_presence,
+        Component.RNG: state_presence,
+    }
+    return {
+        component: Presence.EMPTY
+        for component, judge in judges.items()
+        if any(judge(contents) is Presence.EMPTY for _home, contents in told(homes[component], files))
+    }
+
+
 def number(value: Any) -> float | None:
     """The value, where it is a finite number: JSON files may say NaN, the answers made of them may not."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
@@ -145,6 +220,12 @@ def number(value: Any) -> float | None:
 
 def whole_number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _in_own_folder(names: frozenset[str], wanted: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(
+        sorted(name for name in names if name.count("/") == 1 and name.endswith(tuple(f"/{w}" for w in wanted)))
+    )
 
 
 def _damaged(names: tuple[str, ...], files: Mapping[str, FileFacts]) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.facts import Component, Presence, Progress
 from lastgood.findings import Code, Finding
-from lastgood.layouts import base
+from lastgood.layouts import base, states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from lastgood.facts import FileFacts
 
 _STATE: Final = "trainer_state.json"
+_ARGUMENTS: Final = "training_args.bin"
 _OPTIMIZER: Final = ("optimizer.pt", "optimizer.bin")
-_RNG: Final = re.compile(r"rng_state(?:_(\d+))?\.pth")
+_SCHEDULER: Final = "scheduler.pt"
+_SCALER: Final = "scaler.pt"
+_RNG: Final = re.compile(r"rng_state(?:_(\d{1,5}))?\.pth")
 
 
 class HfTrainer:
@@ -27,7 +30,7 @@ class HfTrainer:
     name = "hf_trainer"
 
     def recognises(self, names: frozenset[str]) -> bool:
-        return bool(names & {_STATE, "training_args.bin", "optimizer.pt", "scheduler.pt"}) or bool(_rng_files(names))
+        return bool(names & {_STATE, _ARGUMENTS, "optimizer.pt", _SCHEDULER}) or bool(_rng_files(names))
 
     def last_file(self, names: frozenset[str]) -> str | None:  # noqa: ARG002 - the same whatever else is there
         return _STATE
@@ -37,55 +40,51 @@ class HfTrainer:
         yield from base.missing_config(names)
         if _STATE not in names:
             yield Finding(Code.TRAINING_STATE_MISSING, _STATE, "the file that Trainer writes last is not there")
-        yield from _missing_ranks(names)
+        yield from _missing_ranks(names, files)
 
     def still_expected(self, names: frozenset[str]) -> Iterator[str]:
         groups = {
             "optimizer.pt": bool(names & set(_OPTIMIZER)),
-            "scheduler.pt": "scheduler.pt" in names,
+            _SCHEDULER: _SCHEDULER in names,
             "rng_state.pth": bool(_rng_files(names)),
         }
         if any(groups.values()):
             yield from (name for name, there in groups.items() if not there)
 
     def read(self, names: frozenset[str], files: Mapping[str, FileFacts]) -> base.Reading:
-        homes = {
-            Component.CONFIG: _present(names, "config.json", "adapter_config.json"),
-            Component.WEIGHTS: base.weight_files(names),
-            Component.TOKENIZER: _present(names, *base.TOKENIZER_FILES),
-            Component.TRAINING_STATE: _present(names, _STATE),
-            Component.OPTIMIZER: _present(names, *_OPTIMIZER),
-            Component.SCHEDULER: _present(names, "scheduler.pt"),
-            Component.RNG: _rng_files(names),
-            Component.SCALER: _present(names, "scaler.pt"),
-        }
-        optional = {Component.TOKENIZER, Component.SCALER}
-        components = {
-            component: base.presence_of(found, Presence.NOT_APPLICABLE if component in optional else Presence.MISSING)
-            for component, found in homes.items()
-        }
-        components |= _holding_nothing(homes, files)
-        if Component.CONFIG in components and "adapter_config.json" in names and "config.json" not in names:
-            components[Component.CONFIG] = Presence.NOT_APPLICABLE
-        return base.Reading(homes, components, _progress(names, files), tuple(_state_findings(files)))
+        homes = _homes(names)
+        components = {component: base.presence_of(found, Presence.MISSING) for component, found in homes.items()}
+        components[Component.CONFIG] = base.config_presence(homes[Component.CONFIG])
+        if not homes[Component.TOKENIZER]:
+            components[Component.TOKENIZER] = Presence.NOT_APPLICABLE
+        if not homes[Component.SCALER] and not _scales_its_loss(names, files):
+            components[Component.SCALER] = Presence.NOT_APPLICABLE
+        optimizers = base.told(homes[Component.OPTIMIZER], files)
+        return base.Reading(
+            homes,
+            components | base.holding_nothing(homes, files),
+            _progress(names, files),
+            (*_state_findings(files), *base.misshapen(files)),
+            weights=base.weights_of(homes[Component.WEIGHTS], files),
+            optimizer=next((states.optimizer_facts(told, "", files[home]) for home, told in optimizers), None),
+            rng={home: states.rng_kinds(told) for home, told in base.told(homes[Component.RNG], files)},
+        )
 
 
 LAYOUT: Final = HfTrainer()
 
 
-def _holding_nothing(homes: base.Homes, files: Mapping[str, FileFacts]) -> dict[Component, Presence]:
-    """Components whose file is there, sound, and empty of state."""
-    judges = {
-        Component.OPTIMIZER: base.optimizer_presence,
-        Component.SCHEDULER: base.state_presence,
-        Component.RNG: base.state_presence,
+def _homes(names: frozenset[str]) -> base.Homes:
+    return {
+        Component.CONFIG: base.config_files(names),
+        Component.WEIGHTS: base.weight_files(names),
+        Component.TOKENIZER: base.present(names, *base.TOKENIZER_FILES),
+        Component.TRAINING_STATE: base.present(names, _STATE),
+        Component.OPTIMIZER: base.present(names, *_OPTIMIZER),
+        Component.SCHEDULER: base.present(names, _SCHEDULER),
+        Component.RNG: _rng_files(names),
+        Component.SCALER: base.present(names, _SCALER),
     }
-    found: dict[Component, Presence] = {}
-    for component, judge in judges.items():
-        told = [files[home].contents for home in homes[component] if home in files]
-        if any(contents is not None and judge(contents) is Presence.EMPTY for contents in told):
-            found[component] = Presence.EMPTY
-    return found
 
 
 def _state_findings(files: Mapping[str, FileFacts]) -> Iterator[Finding]:
@@ -94,10 +93,6 @@ def _state_findings(files: Mapping[str, FileFacts]) -> Iterator[Finding]:
         state = facts.contents if isinstance(facts.contents, dict) else {}
         if base.whole_number(state.get("global_step")) is None:
             yield Finding(Code.TRAINING_STATE_MISSING, _STATE, "it holds no training state: no global_step")
-
-
-def _present(names: frozenset[str], *wanted: str) -> tuple[str, ...]:
-    return tuple(name for name in wanted if name in names)
 
 
 def _rng_files(names: frozenset[str]) -> tuple[str, ...]:
@@ -109,12 +104,37 @@ def _ranks(names: frozenset[str]) -> frozenset[int]:
     return frozenset(int(match[1]) for match in matches if match and match[1])
 
 
-def _missing_ranks(names: frozenset[str]) -> Iterator[Finding]:
-    """A numbered file means at least two processes; the highest number tells of all below it."""
+def _missing_ranks(names: frozenset[str], files: Mapping[str, FileFacts]) -> Iterator[Finding]:
+    """A numbered file means at least two processes. Their files may land after the one that rank 0 writes last."""
+    if ranks := _ranks(names):
+        yield from base.missing_ranks(ranks, max(2, _world_size(names, files) or 0), "rng_state_{}.pth")
+
+
+def _world_size(names: frozenset[str], files: Mapping[str, FileFacts]) -> int | None:
+    """How many processes saved: as recorded in the arguments, or by the highest number among the files."""
     if not (ranks := _ranks(names)):
-        return
-    for rank in sorted(set(range(max(2, max(ranks) + 1))) - ranks):
-        yield Finding(Code.RANKS_MISSING, f"rng_state_{rank}.pth", f"the file of rank {rank} is not there")
+        return 1 if "rng_state.pth" in names else None
+    arguments = _arguments(files)
+    # Where every node saves for itself, each disk has the files of its own processes only.
+    recorded = None if arguments.get("save_on_each_node") else _attributes(arguments.get("distributed_state"))
+    return max(base.whole_number((recorded or {}).get("num_processes")) or 0, max(ranks) + 1)
+
+
+def _arguments(files: Mapping[str, FileFacts]) -> Mapping[str, Any]:
+    """The TrainingArguments by name, where their file could be read."""
+    return _attributes(files[_ARGUMENTS].contents) if _ARGUMENTS in files else {}
+
+
+def _attributes(pickled: Any) -> Mapping[str, Any]:
+    state = getattr(pickled, "state", None)
+    return state if isinstance(state, dict) else {}
+
+
+def _scales_its_loss(names: frozenset[str], files: Mapping[str, FileFacts]) -> bool:
+    """Whether Trainer saves a loss scaler: with float16, unless DeepSpeed or apex do the scaling."""
+    arguments = _arguments(files)
+    others = arguments.get("deepspeed") or arguments.get("half_precision_backend") == "apex"
+    return arguments.get("fp16") is True and not others and bool(names & set(_OPTIMIZER))
 
 
 def _progress(names: frozenset[str], files: Mapping[str, FileFacts]) -> Progress:
@@ -123,5 +143,6 @@ def _progress(names: frozenset[str], files: Mapping[str, FileFacts]) -> Progress
     return Progress(
         step=base.whole_number(state.get("global_step")),
         epoch=base.number(state.get("epoch")),
-        world_size=max(_ranks(names)) + 1 if _ranks(names) else (1 if "rng_state.pth" in names else None),
+        world_size=_world_size(names, files),
+        schedule_step=states.schedule_step(files[_SCHEDULER].contents) if _SCHEDULER in files else None,
     )

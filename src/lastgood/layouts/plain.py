@@ -1,8 +1,11 @@
 """Plain checkpoints: a Hugging Face model beside one `training_state.pt` (or `.pth`) with all that a resume needs.
 
-Keys, by the tools that write them: `optimizer_state_dict` or `optimizer`, `scheduler_state_dict` or `lr_scheduler`,
-`rng_states`, `scaler_state_dict`, `global_step`, `epoch`; `model_state_dict` where the weights lie inside.
-A `.pth` counts batches in `step`: 0 means that the epoch is finished.
+Three writers, told apart by their keys and the file's ending:
+- `training_state.pt` with `optimizer_state_dict`, `scheduler_state_dict`, `rng_states`, `global_step`, `epoch`;
+- `training_state.pt` of Forgather's first versions, with `optimizer`, `lr_scheduler`, `global_step`, and no RNG;
+- `training_state.pth` with `optimizer_state_dict`, `epoch`, `step`, `total_batches`; no scheduler, no RNG.
+Each may have `scaler_state_dict`, and `model_state_dict` where the weights lie inside.
+The `.pth` counts batches in `step`: 0 means that the epoch is finished.
 """
 
 from __future__ import annotations
@@ -11,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.facts import Component, Presence, Progress
 from lastgood.findings import Code, Finding
-from lastgood.layouts import base
+from lastgood.layouts import base, states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from lastgood.facts import FileFacts
+    from lastgood.facts import FileFacts, OptimizerFacts
 
 _STATES: Final = ("training_state.pt", "training_state.pth")
 _KEYS: Final = {
@@ -48,29 +51,17 @@ class Plain:
         return iter(())
 
     def read(self, names: frozenset[str], files: Mapping[str, FileFacts]) -> base.Reading:
-        home = _state_file(names)
-        state = _state(names, files)
-        weights = base.weight_files(names)
-        if not weights and _weights_inside(names, files) and home:
-            weights = (home,)
-        homes: base.Homes = {
-            Component.CONFIG: tuple(name for name in ("config.json",) if name in names),
-            Component.WEIGHTS: weights,
-            Component.TOKENIZER: tuple(name for name in base.TOKENIZER_FILES if name in names),
-            Component.TRAINING_STATE: (home,) if home else (),
-        }
-        components = {
-            Component.CONFIG: base.presence_of(homes[Component.CONFIG], Presence.MISSING),
-            Component.WEIGHTS: base.presence_of(weights, Presence.MISSING),
-            Component.TOKENIZER: base.presence_of(homes[Component.TOKENIZER], Presence.NOT_APPLICABLE),
-            Component.TRAINING_STATE: base.presence_of(homes[Component.TRAINING_STATE], Presence.MISSING),
-        }
-        if weights == (home,) and components[Component.CONFIG] is Presence.MISSING:
-            components[Component.CONFIG] = Presence.NOT_APPLICABLE
-        for component, keys in _KEYS.items():
-            homes[component] = (home,) if home else ()
-            components[component] = _presence(component, home, state, keys)
-        return base.Reading(homes, components, _progress(home, state), tuple(_state_findings(home, names, files)))
+        home, state = _state_file(names), _state(names, files)
+        homes = _homes(names, home, files)
+        return base.Reading(
+            homes,
+            _components(homes, home, state),
+            _progress(home, state),
+            (*_state_findings(home, names, files), *base.misshapen(files)),
+            weights=_weights(homes[Component.WEIGHTS], home, files),
+            optimizer=_optimizer(files.get(home or ""), state),
+            rng=_rng(home, state),
+        )
 
 
 LAYOUT: Final = Plain()
@@ -95,26 +86,77 @@ def _weights_inside(names: frozenset[str], files: Mapping[str, FileFacts]) -> bo
     return base.state_presence(_state(names, files).get(_INNER_WEIGHTS)) is Presence.PRESENT
 
 
+def _weights(homes: tuple[str, ...], home: str | None, files: Mapping[str, FileFacts]) -> Mapping[str, Any]:
+    if home in homes:
+        return base.tensors_of(files.get(home or ""), f"{_INNER_WEIGHTS}.")
+    return base.weights_of(homes, files)
+
+
+def _homes(names: frozenset[str], home: str | None, files: Mapping[str, FileFacts]) -> base.Homes:
+    inside = (home,) if home else ()
+    weights = base.weight_files(names)
+    return {
+        Component.CONFIG: base.config_files(names),
+        Component.WEIGHTS: weights or (inside if _weights_inside(names, files) else ()),
+        Component.TOKENIZER: base.present(names, *base.TOKENIZER_FILES),
+        Component.TRAINING_STATE: inside,
+        **dict.fromkeys(_KEYS, inside),
+    }
+
+
+def _components(homes: base.Homes, home: str | None, state: Mapping[str, Any]) -> dict[Component, Presence]:
+    weights, config = homes[Component.WEIGHTS], base.config_presence(homes[Component.CONFIG])
+    return {
+        Component.CONFIG: Presence.NOT_APPLICABLE if weights == (home,) and config is Presence.MISSING else config,
+        Component.WEIGHTS: base.presence_of(weights, Presence.MISSING),
+        Component.TOKENIZER: base.presence_of(homes[Component.TOKENIZER], Presence.NOT_APPLICABLE),
+        Component.TRAINING_STATE: base.presence_of(homes[Component.TRAINING_STATE], Presence.MISSING),
+        **{component: _presence(component, home, state) for component in _KEYS},
+    }
+
+
 def _never_saved(home: str | None, state: Mapping[str, Any]) -> frozenset[Component]:
     """What the writer of this file has no place for: the key names and the file's ending tell the writers apart."""
     if home == "training_state.pth":
         return frozenset({Component.SCHEDULER, Component.RNG})
-    return frozenset({Component.RNG}) if "optimizer" in state else frozenset()
+    return frozenset({Component.RNG}) if state.keys() & {"optimizer", "lr_scheduler"} else frozenset()
 
 
-def _presence(component: Component, home: str | None, state: Mapping[str, Any], keys: tuple[str, ...]) -> Presence:
-    found = next((state[key] for key in keys if key in state), None)
-    if component is Component.SCALER and found is None:
-        return Presence.NOT_APPLICABLE
+def _found(component: Component, state: Mapping[str, Any]) -> tuple[str, Any]:
+    """The key under which the component lies, and what lies there; None where it does not."""
+    return next(((key, state[key]) for key in _KEYS[component] if key in state), ("", None))
+
+
+def _presence(component: Component, home: str | None, state: Mapping[str, Any]) -> Presence:
+    _key, found = _found(component, state)
+    if component is Component.SCALER and not found:
+        return Presence.NOT_APPLICABLE  # {} is what a scaler saves that is switched off
     if found is None and component in _never_saved(home, state):
         return Presence.NOT_APPLICABLE
     return base.optimizer_presence(found) if component is Component.OPTIMIZER else base.state_presence(found)
+
+
+def _optimizer(file: FileFacts | None, state: Mapping[str, Any]) -> OptimizerFacts | None:
+    key, found = _found(Component.OPTIMIZER, state)
+    return states.optimizer_facts(found, f"{key}.", file) if file else None
+
+
+def _rng(home: str | None, state: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    key, found = _found(Component.RNG, state)
+    return {home: states.rng_kinds(found)} if home and key else {}
 
 
 def _progress(home: str | None, state: Mapping[str, Any]) -> Progress:
     epoch = base.number(state.get("epoch"))
     step = base.whole_number(state.get("global_step"))
     batches, per_epoch = base.whole_number(state.get("step")), base.whole_number(state.get("total_batches"))
-    if home and step is None and epoch is not None and batches is not None and per_epoch is not None:
+    counts_batches = bool(home and step is None and epoch is not None and batches is not None and per_epoch is not None)
+    if counts_batches and epoch is not None and batches is not None and per_epoch is not None:
         step = int((epoch - 1) * per_epoch + batches if batches else epoch * per_epoch)
-    return Progress(step=step, epoch=epoch)
+    return Progress(
+        step=step,
+        epoch=epoch,
+        world_size=base.whole_number(state.get("world_size")),
+        schedule_step=states.schedule_step(_found(Component.SCHEDULER, state)[1]),
+        counts_batches=counts_batches,
+    )

@@ -39,7 +39,7 @@ class Unknown:
     def still_expected(self, names: frozenset[str]) -> Iterator[str]:  # noqa: ARG002 - nothing is known of it
         yield "a training state"
 
-    def read(self, names: frozenset[str], files: Mapping[str, FileFacts]) -> base.Reading:  # noqa: ARG002
+    def read(self, names: frozenset[str], files: Mapping[str, FileFacts]) -> base.Reading:
         homes: base.Homes = {
             Component.CONFIG: tuple(name for name in ("config.json",) if name in names),
             Component.WEIGHTS: base.weight_files(names),
@@ -47,7 +47,8 @@ class Unknown:
         }
         components = {component: base.presence_of(found, Presence.MISSING) for component, found in homes.items()}
         components |= dict.fromkeys(_TRAINING, Presence.MISSING)
-        return base.Reading(homes, components, Progress())
+        weights = base.weights_of(homes[Component.WEIGHTS], files)
+        return base.Reading(homes, components, Progress(), tuple(base.misshapen(files)), weights)
 
 
 LAYOUT: Final = Unknown()

@@ -1,0 +1,79 @@
+"""Whether the optimizer belongs to these weights, and whether it holds anything."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from lastgood.checks.model import weights_are_readable
+from lastgood.facts import Component, Presence
+from lastgood.findings import Code, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from lastgood.facts import Facts, OptimizerFacts, TensorFact
+
+# The moments of torch's optimizers that have the shape of their parameter: torch/optim.
+_LIKE_ITS_PARAMETER: Final = frozenset({"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg"})
+_SCALER: Final = "scaler.pt"
+_SHARE_OF_STRANGERS: Final = 0.25  # some jobs train parameters that they do not save with the model
+
+
+def check_moments_fit_the_weights(facts: Facts) -> Iterator[Finding]:
+    """Moments have the shapes of weights, and of each other. Flattened and factored ones are not compared."""
+    optimizer = facts.optimizer
+    if optimizer is None or not facts.weights or not weights_are_readable(facts):
+        return
+    alike = _alike(optimizer)
+    for parameter, moments in alike.items():
+        if len({moment.shape for moment in moments.values()}) > 1:
+            shapes = ", ".join(f"{key} {list(moment.shape)}" for key, moment in moments.items())
+            yield Finding(Code.OPTIMIZER_DISAGREES, _home(facts), f"parameter {parameter}: {shapes}")
+    known = {tensor.shape for tensor in facts.weights.values()}
+    shapes_of_moments = [next(iter(moments.values())).shape for moments in alike.values()]
+    strangers = [shape for shape in shapes_of_moments if shape not in known]
+    all_trained = optimizer.parameters == len(facts.weights)
+    if strangers and (all_trained or len(strangers) > _SHARE_OF_STRANGERS * len(alike)) and not _is_flat(strangers):
+        shapes = ", ".join(str(list(shape)) for shape in sorted(set(strangers))[:3])
+        yield Finding(Code.OPTIMIZER_DISAGREES, _home(facts), f"it has moments of {shapes}: no weight has that shape")
+
+
+def check_rate_is_not_zero(facts: Facts) -> Iterator[Finding]:
+    """A learning rate of zero: the end of a schedule, or a schedule that went wrong."""
+    if facts.optimizer and facts.optimizer.rates and not any(facts.optimizer.rates):
+        yield Finding(Code.RATE_ZERO, _home(facts), "the learning rate is 0")
+
+
+def check_moments_are_not_all_zero(facts: Facts) -> Iterator[Finding]:
+    """After a step, some moment is not zero."""
+    file = facts.files.get(_home(facts) or "")
+    if file is None or facts.optimizer is None or not any(facts.optimizer.steps):
+        return
+    names = [name for name in file.tensors if name.rpartition(".")[2] in _LIKE_ITS_PARAMETER]
+    if names and file.numbers.zero.issuperset(names):
+        yield Finding(Code.OPTIMIZER_EMPTY, file.path, f"all {len(names)} moments are zero")
+
+
+def check_scaler_is_there(facts: Facts) -> Iterator[Finding]:
+    """The loss scaler of a training in half precision is there, as it was in the previous checkpoint."""
+    before = {file.path for file in facts.previous.files} if facts.previous else set()
+    if facts.components.get(Component.SCALER) is Presence.MISSING or _SCALER in before - facts.inventory.names:
+        yield Finding(Code.SCALER_MISSING, _SCALER, "training was in half precision: its loss scaler is not there")
+
+
+def _alike(optimizer: OptimizerFacts) -> dict[str, Mapping[str, TensorFact]]:
+    found: dict[str, dict[str, TensorFact]] = {}
+    for name, moment in optimizer.moments.items():
+        parameter, _, key = name.rpartition(".")
+        if key in _LIKE_ITS_PARAMETER:
+            found.setdefault(parameter, {})[key] = moment
+    return dict(found)
+
+
+def _is_flat(shapes: list[tuple[int, ...]]) -> bool:
+    """Sharded optimizers keep all parameters as one long row."""
+    return all(len(shape) == 1 for shape in shapes)
+
+
+def _home(facts: Facts) -> str | None:
+    return next(iter(facts.homes.get(Component.OPTIMIZER, ())), None)

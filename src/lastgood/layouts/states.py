@@ -1,0 +1,131 @@
+"""What the states of torch's optimizers and schedulers, and of the random generators, tell of themselves. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from lastgood.facts import OptimizerFacts, Presence, TensorFact
+from lastgood.layouts import base
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from lastgood.facts import FileFacts
+
+_DEEPEST: Final = 4  # wrappers put the state of torch's optimizer a few levels down, or several of them side by side
+
+# The names under which the generators lie: in rng_state.pth of Trainer, in `rng_states` of a training_state.pt, in
+# random_states_N.pkl of Accelerate.
+_GENERATORS: Final[Mapping[str, tuple[str, ...]]] = {
+    "python": ("python", "python_rng_state", "random_state"),
+    "numpy": ("numpy", "numpy_rng_state", "numpy_random_seed"),
+    "torch": ("cpu", "torch", "torch_rng_state", "torch_manual_seed"),
+    "cuda": ("cuda", "cuda_rng_state", "cuda_rng_state_all", "torch_cuda_manual_seed"),
+}
+
+
+def optimizer_facts(value: Any, prefix: str, file: FileFacts) -> OptimizerFacts | None:
+    """What is told by the optimizer's state at `prefix` (a path of keys with a closing dot, or nothing) of the file.
+
+    Of several optimizers in one state, what all of them tell. None where it is not the state of an optimizer.
+    """
+    found = list(_optimizers(value, prefix, _DEEPEST))
+    if not found:
+        return None
+    moments: dict[str, TensorFact] = {}
+    for path, optimizer in found:
+        moments |= {path.removeprefix(prefix) + name: moment for name, moment in _moments(optimizer)}
+    return OptimizerFacts(
+        steps=tuple(sorted({step for path, optimizer in found for step in _steps(optimizer, path, file.values)})),
+        rates=tuple(rate for path, optimizer in found for rate in _rates(optimizer, path, file.values)),
+        parameters=sum(_length(group.get("params")) for _path, optimizer in found for group in _groups(optimizer)),
+        moments=moments,
+    )
+
+
+def schedule_step(value: Any) -> int | None:
+    """The `last_epoch` of a scheduler's state: how often it was stepped. The largest of several side by side.
+
+    None also for ReduceLROnPlateau: it counts measurements, and how many steps lie between two of them is not told.
+    """
+    if isinstance(value, list | tuple):
+        return max((step for part in value if (step := schedule_step(part)) is not None), default=None)
+    if not isinstance(value, dict) or "num_bad_epochs" in value:
+        return None
+    # SequentialLR counts for itself as well; ChainedScheduler leaves that to its parts.
+    own = base.whole_number(value.get("last_epoch"))
+    return own if own is not None else schedule_step(value.get("_schedulers"))
+
+
+def rng_kinds(value: Any) -> frozenset[str]:
+    """Which of python, numpy, torch and cuda have a state here."""
+    if not isinstance(value, dict):
+        return frozenset()
+    return frozenset(kind for kind, keys in _GENERATORS.items() if any(_holds(value.get(key)) for key in keys))
+
+
+def _holds(state: Any) -> bool:
+    if isinstance(state, TensorFact):
+        return state.bytes > 0
+    return base.state_presence(state) is Presence.PRESENT
+
+
+def _optimizers(value: Any, path: str, levels: int) -> Iterator[tuple[str, dict[Any, Any]]]:
+    """Each state of torch's form in the value, with the path of keys to it."""
+    if isinstance(value, dict) and isinstance(value.get("param_groups"), list):
+        yield path, value
+    elif levels:
+        for key, part in _parts(value):
+            yield from _optimizers(part, f"{path}{key}.", levels - 1)
+
+
+def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, list | tuple):
+        yield from enumerate(value)
+
+
+def _groups(optimizer: dict[Any, Any]) -> list[dict[Any, Any]]:
+    return [group for group in optimizer["param_groups"] if isinstance(group, dict)]
+
+
+def _states(optimizer: dict[Any, Any]) -> Iterator[tuple[Any, dict[Any, Any]]]:
+    for parameter, state in _parts(optimizer.get("state")):
+        if isinstance(state, dict):
+            yield parameter, state
+
+
+def _steps(optimizer: dict[Any, Any], path: str, values: Mapping[str, float]) -> Iterator[int]:
+    """A parameter that some steps leave out counts fewer of them. Some optimizers count once for a whole group."""
+    for parameter, state in _states(optimizer):
+        yield from _whole(_scalar(state.get("step"), f"{path}state.{parameter}.step", values))
+    for place, group in enumerate(_groups(optimizer)):
+        yield from _whole(_scalar(group.get("step"), f"{path}param_groups.{place}.step", values))
+
+
+def _rates(optimizer: dict[Any, Any], path: str, values: Mapping[str, float]) -> Iterator[float]:
+    for place, group in enumerate(_groups(optimizer)):
+        rate = _scalar(group.get("lr"), f"{path}param_groups.{place}.lr", values)
+        if rate is not None:
+            yield float(rate)
+
+
+def _moments(optimizer: dict[Any, Any]) -> Iterator[tuple[str, TensorFact]]:
+    for parameter, state in _states(optimizer):
+        for key, part in state.items():
+            if isinstance(part, TensorFact) and key != "step":
+                yield f"{parameter}.{key}", part
+
+
+def _scalar(value: Any, path: str, values: Mapping[str, float]) -> float | None:
+    return values.get(path) if isinstance(value, TensorFact) else base.number(value)
+
+
+def _whole(value: float | None) -> Iterator[int]:
+    if value is not None and float(value).is_integer():
+        yield int(value)
+
+
+def _length(parameters: Any) -> int:
+    return len(parameters) if isinstance(parameters, list | tuple) else 0
