@@ -20,7 +20,7 @@ test: $(VENV)/.dev
 	$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder -m "not prove"
 
 # Too long for the suite: seeded, time-boxed, printing its counts.
-prove: $(VENV)/.dev
+prove: $(VENV)/.prove
 	LASTGOOD_PROVE_MINUTES=$(MINUTES) LASTGOOD_PROVE_SEED=$(SEED) $(PYTEST) -m prove -s --timeout 0
 
 check: $(VENV)/.dev
@@ -42,6 +42,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(PIP) -e '.[dev]'
 	touch $(VENV)/.run $@
+
+# Its wheels are for few machines, and only the long fuzzing needs them.
+$(VENV)/.prove: $(VENV)/.dev
+	$(PIP) -e '.[prove]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -147,15 +147,15 @@ def in_a_process(program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
 
-def test_the_lowest_priority_is_for_later_threads_as_well() -> None:
+def test_the_low_priority_is_for_later_threads_as_well() -> None:
     child = in_a_process(
         "import os, threading\n"
-        "from lastgood_worker.manners import take_the_lowest_priority\n"
-        "take_the_lowest_priority()\n"
+        "from lastgood_worker.manners import take_a_low_priority\n"
+        "take_a_low_priority()\n"
         "show = lambda: print(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))\n"
         "show(); thread = threading.Thread(target=show); thread.start(); thread.join()"
     )
-    assert child.stdout.split() == ["19", "19"]
+    assert child.stdout.split() == ["5", "5"]
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ import os
 import signal
 import sys
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.errors import LastgoodError
 from lastgood.facts import FileDigest, Manifest, report_as_json
 from lastgood.manifest import algorithm_of, manifest_as_json, read_manifest
 from lastgood.verify import verify
-from lastgood_worker.manners import Manners, bound_memory, read_pressures, take_the_lowest_priority
+from lastgood_worker.manners import Manners, bound_memory, read_pressures, take_a_low_priority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,11 +30,12 @@ _TELL_EVERY: Final = 0.2
 
 def main() -> None:
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    import_module("lastgood.formats.floats")  # now, while nothing waits for us: numpy takes a while
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the worker ends us
     line = sys.stdin.readline()
     if not line or os.getppid() == 1:
         return
-    take_the_lowest_priority()
+    take_a_low_priority()
     bound_memory()
     job = json.loads(line)
     progress = _Progress(job["max_rate"])
