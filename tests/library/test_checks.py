@@ -143,6 +143,8 @@ def test_steps_may_differ_a_little(changes: dict[str, Any], found: list[Code]) -
         pytest.param(manifest(), {"optimizer": counted(steps=(950,))}, [FAR], id="half of the steps were skipped"),
         pytest.param(manifest(), {"progress": Progress(1000, schedule_step=900)}, [FAR], id="it stood still"),
         pytest.param(manifest(), {"progress": Progress(1000, schedule_step=10)}, [FAR], id="it counted steps before"),
+        pytest.param(manifest(optimizer_steps=(225,)), {"optimizer": counted(steps=(250,))}, [NEAR], id="4 to a step"),
+        pytest.param(manifest(optimizer_steps=(225,)), {"optimizer": counted(steps=(225,))}, [FAR], id="4, and stale"),
         pytest.param(manifest(step_by_name=950), {"named": 1050}, [NEAR], id="a name that is always off"),
         pytest.param(manifest(1000), {"optimizer": counted(steps=(990,))}, [NEAR], id="the same step says nothing"),
         pytest.param(
@@ -244,6 +246,11 @@ def without(name: str) -> dict[str, TensorFact]:
             id="another dtype",
         ),
         pytest.param({"optimizer": counted(parameters=1)}, [], id="only a part is trained"),
+        pytest.param(
+            {"optimizer": counted(parameters=9), "homes": {Component.WEIGHTS: ("adapter_model.safetensors",)}},
+            [],
+            id="a prompt encoder that is not kept",
+        ),
     ],
 )
 def test_no_tensor_goes_missing_unnoticed(changes: dict[str, Any], found: list[Code]) -> None:

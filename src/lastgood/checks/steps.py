@@ -88,13 +88,15 @@ def _is_a_whole_part(count: int, step: int) -> bool:
 
 
 def _is_too_far(facts: Facts, count: _Count, step: int) -> bool:
-    offset = count.value - step
+    """Whether it moved otherwise than the state since the previous checkpoint; without one, how far off it is."""
     earlier = _earlier_step(facts)
     if count.before is None or earlier is None or earlier >= step:
-        return abs(offset) > max(_STEPS_ALLOWED, _SHARE_ALLOWED * step)
-    drift = abs(offset - (count.before - earlier))
+        return abs(count.value - step) > max(_STEPS_ALLOWED, _SHARE_ALLOWED * step)
     scaled = facts.components.get(Component.SCALER) is Presence.PRESENT
-    return drift > max(_STEPS_ALLOWED if scaled else _STEPS_OF_DRIFT, _SHARE_ALLOWED * (step - earlier))
+    least = _STEPS_ALLOWED if scaled else _STEPS_OF_DRIFT
+    moved, in_step = count.value - count.before, step - earlier
+    in_proportion = in_step * count.before / earlier if earlier else in_step  # several batches make one step
+    return all(abs(moved - usual) > max(least, _SHARE_ALLOWED * usual) for usual in (in_step, in_proportion))
 
 
 def _counted_steps(facts: Facts, count: _Count) -> bool:
