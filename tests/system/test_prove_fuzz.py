@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(0)]
 
 TARGETS: Final = ("pickle", "torch", "safetensors", "json", "folder")
-# As long as the kills, which `make prove` runs beside it, one after the other.
 SECONDS: Final = float(os.environ.get("LASTGOOD_PROVE_MINUTES", "1")) * 60 / len(TARGETS)
 SEED: Final = os.environ.get("LASTGOOD_PROVE_SEED", "1")
 FUZZING: Final = Path(__file__).parents[1] / "support" / "fuzzing.py"
