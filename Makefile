@@ -17,7 +17,7 @@ up: $(VENV)/.run
 	$(BIN)/lastgood up $(DIR)
 
 test: $(VENV)/.dev
-	$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder -m "not prove"
+	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not prove"
 
 # Too long for the suite: seeded, time-boxed, printing its counts.
 prove: $(VENV)/.prove

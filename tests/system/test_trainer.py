@@ -16,7 +16,7 @@ import training
 from running import Asker, Program, Watcher, environ, up, wait_for
 from training import RUNS, STEPS, Run
 
-BOUND_SECONDS: Final = 10.0  # the product promises 2 on a machine with time to spare; `make prove` holds it to that
+BOUND_SECONDS: Final = 30.0  # the product promises 2 on a machine with time to spare; `make prove` holds it to that
 WHOLE: Final = [run for run in RUNS if not run.save_only_model]
 WEIGHTS_ONLY: Final = [run for run in RUNS if run.save_only_model]
 
