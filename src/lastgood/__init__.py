@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from lastgood.findings import Code as Code
     from lastgood.findings import Finding as Finding
     from lastgood.findings import Verdict as Verdict
+    from lastgood.training import CheckpointManager as CheckpointManager
 
 __version__ = "0.1.0"
-__all__ = ["Code", "Finding", "LastgoodError", "Report", "Verdict"]
+__all__ = ["CheckpointManager", "Code", "Finding", "LastgoodError", "Report", "Verdict"]
 
 _HOMES: Final = {
+    "CheckpointManager": "training",
     "Code": "findings",
     "Finding": "findings",
     "LastgoodError": "errors",

@@ -1,0 +1,18 @@
+"""In the training job: complete state saved whole, restored exactly, and data in an order that can be continued."""
+
+from __future__ import annotations
+
+from lastgood.training.data import DataManager, ResumableLoader, ShuffledOrder
+from lastgood.training.manager import CheckpointManager, Restored
+from lastgood.training.rng import restore_rng_states, save_rng_states, set_seed
+
+__all__ = [
+    "CheckpointManager",
+    "DataManager",
+    "Restored",
+    "ResumableLoader",
+    "ShuffledOrder",
+    "restore_rng_states",
+    "save_rng_states",
+    "set_seed",
+]

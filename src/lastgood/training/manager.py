@@ -1,0 +1,273 @@
+"""Complete checkpoints out of a training job, and back into it.
+
+A checkpoint is the model as Hugging Face lays it out, where it has a configuration, and one `training_state.pt` with
+everything else; of a model without one, the weights lie in there too. `.lastgood.json` lists the files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from lastgood import __version__, client, resume
+from lastgood.errors import NoCheckpointsYet
+from lastgood.findings import Verdict
+from lastgood.formats.scan import Source, scan_file
+from lastgood.inventory import take_inventory
+from lastgood.settings import read_settings
+from lastgood.settings_file import settings_text
+from lastgood.training import rng, state, weights
+from lastgood.training.whole_folder import make_folders, put_back, sync_tree, whole_folder
+from lastgood.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lastgood.facts import Report
+    from lastgood.settings import Settings
+
+_log = logging.getLogger("lastgood")
+LIST_FILE: Final = ".lastgood.json"
+_LIST_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Where a training job goes on."""
+
+    step: int
+    epoch: float
+    path: str
+    exact: bool  #: everything for a bit-for-bit continuation was there
+    best_loss: float
+    epoch_losses: Sequence[float]
+    metrics: Mapping[str, Any]
+    additional_state: Mapping[str, Any]
+
+
+class CheckpointManager:
+    """Saves into `folder/checkpoint-<step>`, and goes on from the last good one there."""
+
+    def __init__(self, folder: str | os.PathLike[str], *, settings: Settings | None = None) -> None:
+        self.folder = os.path.abspath(folder)
+        self._settings = settings if settings is not None else read_settings(os.environ, settings_text())
+        make_folders(self.folder)
+
+    def save(  # noqa: PLR0913 - one name for each thing that a job has
+        self,
+        step: int,
+        *,
+        model: Any,
+        optimizer: Any = None,
+        scheduler: Any = None,
+        scaler: Any = None,
+        dataloader: Any = None,
+        epoch: float = 0,
+        metrics: Mapping[str, Any] | None = None,
+        tokenizer: Any = None,
+        best_loss: float = float("inf"),
+        epoch_losses: Sequence[float] = (),
+        additional_state: Mapping[str, Any] | None = None,
+        safetensors: bool = True,
+    ) -> str:
+        """Saves everything under this step. The folder's path; it is there whole, and on the disk."""
+        folder = os.path.join(self.folder, f"checkpoint-{step}")
+        self.save_checkpoint(
+            checkpoint_dir=folder,
+            model=model,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            epoch=epoch,
+            global_step=step,
+            best_loss=best_loss,
+            epoch_losses=epoch_losses,
+            tokenizer=tokenizer,
+            additional_state=additional_state,
+            scaler=scaler,
+            dataloader=dataloader,
+            metrics=metrics,
+            safetensors=safetensors,
+        )
+        return folder
+
+    def restore_latest(
+        self,
+        model: Any,
+        optimizer: Any = None,
+        scheduler: Any = None,
+        scaler: Any = None,
+        dataloader: Any = None,
+        *,
+        device: Any = None,
+        strict: bool = True,
+    ) -> Restored | None:
+        """Loads the last good checkpoint, as the service, its file or our own look names it. None: none was saved yet.
+
+        A refusal is raised: that none of those that are there can be handed out is no reason to start from scratch.
+        """
+        put_back(self.folder)
+        found = self._last_good()
+        if found is None:
+            return None
+        for warning in found["warnings"]:
+            _log.warning("%s: %s", found["name"], warning["message"])
+        path = client.rebased(found, self._settings.root)
+        loaded = self.load_checkpoint(
+            checkpoint_dir=path,
+            model=model,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            device=device,
+            strict=strict,
+            scaler=scaler,
+            dataloader=dataloader,
+        )
+        _log.info("goes on at step %s from %s", loaded["global_step"], path)
+        return Restored(step=loaded.pop("global_step"), path=path, exact=found["exact_resume"], **loaded)
+
+    def _last_good(self) -> Mapping[str, Any] | None:
+        settings = self._settings
+        service = client.Service(settings.service_url.rstrip("/"), client.token_from(settings.token_path))
+        wishes = resume.Wishes(accept=Verdict(settings.accept))
+        try:
+            return client.latest_in(self.folder, service, wishes, run=".", root=settings.root)
+        except NoCheckpointsYet:
+            return None
+
+    @staticmethod
+    def save_checkpoint(  # noqa: PLR0913, PLR0917 - the names that trainers call it by
+        checkpoint_dir: str | os.PathLike[str],
+        model: Any,
+        optimizer: Any = None,
+        scheduler: Any = None,
+        epoch: float = 0,
+        global_step: int = 0,
+        best_loss: float = float("inf"),
+        epoch_losses: Sequence[float] = (),
+        tokenizer: Any = None,
+        additional_state: Mapping[str, Any] | None = None,
+        *,
+        scaler: Any = None,
+        dataloader: Any = None,
+        metrics: Mapping[str, Any] | None = None,
+        safetensors: bool = True,
+    ) -> None:
+        """Saves everything into this folder, in place of what is there. After an error that is as it was."""
+        if _is_another_rank():
+            return
+        content = {
+            "global_step": global_step,
+            "epoch": epoch,
+            "best_loss": best_loss,
+            "epoch_losses": list(epoch_losses),
+            "metrics": dict(metrics or {}),
+            "additional_state": dict(additional_state or {}),
+            **state.states_of(optimizer, scheduler, scaler, dataloader),
+            state.RNG: rng.save_rng_states(),
+        }
+        with whole_folder(os.fspath(checkpoint_dir)) as folder:
+            if not _write_model(folder, model, as_safetensors=safetensors):
+                content[state.MODEL] = weights.weights_of(model)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(folder)
+            path = os.path.join(folder, state.FILE)
+            torch.save(content, path)
+            state.load_plainly(path, "meta")  # what cannot be loaded again must not pass for saved
+            sync_tree(folder)
+            _write_list(folder, global_step)
+
+    @staticmethod
+    def load_checkpoint(
+        checkpoint_dir: str | os.PathLike[str],
+        model: Any,
+        optimizer: Any = None,
+        scheduler: Any = None,
+        device: Any = None,
+        strict: bool = True,
+        *,
+        scaler: Any = None,
+        dataloader: Any = None,
+    ) -> dict[str, Any]:
+        """Loads everything that is given and was saved. Step, epoch, losses, metrics and additional state."""
+        folder = os.fspath(checkpoint_dir)
+        found = state.read_state(folder)
+        if device is not None:
+            model.to(device)
+        inner = found.get(state.MODEL)
+        saved = weights.read_weights(folder, state.load_plainly) if inner is None else inner
+        weights.load_weights(model, saved, strict=strict)
+        state.restore("optimizer", optimizer, found)
+        state.restore("scheduler", scheduler, found)
+        state.restore("scaler", scaler, found)
+        state.restore_dataloader(dataloader, found)
+        if _is_another_rank():  # with those of the first, all would draw the same
+            _log.warning("random states are saved of the first process alone: this one's stay as they are")
+        else:
+            rng.restore_rng_states(found.get(state.RNG))  # last: nothing may be drawn after it
+        return state.progress_of(found, folder)
+
+    @staticmethod
+    def verify_checkpoint(checkpoint_dir: str | os.PathLike[str]) -> Report:
+        """What the checkpoint is worth, every byte read."""
+        return verify(os.fspath(checkpoint_dir))
+
+    save_rng_states = staticmethod(rng.save_rng_states)
+    restore_rng_states = staticmethod(rng.restore_rng_states)
+    set_seed = staticmethod(rng.set_seed)
+
+
+def _write_model(folder: str, model: Any, *, as_safetensors: bool) -> bool:
+    """Configuration and weights as Hugging Face lays them out. False, and nothing, where there is no configuration."""
+    bare = weights.unwrapped(model)
+    config = _as_mapping(getattr(bare, "config", None))
+    if config is None:
+        return False
+    _write_json(os.path.join(folder, "config.json"), {"architectures": [type(bare).__name__], **config})
+    generation = _as_mapping(getattr(bare, "generation_config", None))
+    if generation is not None:
+        _write_json(os.path.join(folder, "generation_config.json"), generation)
+    weights.write_weights(folder, weights.weights_of(model), as_safetensors=as_safetensors)
+    return True
+
+
+def _as_mapping(config: Any) -> Mapping[str, Any] | None:
+    """A configuration's fields: of Hugging Face's own classes, of a dataclass, or as they are. None: it is no such."""
+    if hasattr(config, "to_json_string"):  # those of Hugging Face; it leaves out what JSON cannot hold
+        parsed: dict[str, Any] = json.loads(config.to_json_string())
+        return {name: value for name, value in parsed.items() if (name, value) != ("architectures", None)}
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return dataclasses.asdict(config)
+    return config if isinstance(config, Mapping) else None
+
+
+def _write_list(folder: str, step: int) -> None:
+    """Our own list of the files: the last to be written, it says that the save is finished."""
+    files = [
+        {"path": entry.path, "bytes": entry.size, "digest": _digest(folder, entry.path, entry.size)}
+        for entry in take_inventory(folder).entries
+    ]
+    content = {"lastgood_checkpoint": _LIST_VERSION, "lastgood": __version__, "step": step, "files": files}
+    _write_json(os.path.join(folder, LIST_FILE), content)
+
+
+def _digest(folder: str, path: str, size: int) -> str:
+    return scan_file(Source(os.path.join(folder, path), path, size), (), {}).digest
+
+
+def _write_json(path: str, content: Mapping[str, Any]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+
+
+def _is_another_rank() -> bool:
+    """Of several processes the first one saves."""
+    distributed = torch.distributed
+    return bool(distributed.is_available() and distributed.is_initialized() and distributed.get_rank() != 0)

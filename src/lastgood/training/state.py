@@ -1,0 +1,121 @@
+"""`training_state.pt`: what is put in, and what is made of the files of other writers. No pickle is trusted."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from lastgood import naming
+
+_log = logging.getLogger("lastgood")
+FILE: Final = "training_state.pt"
+MODEL: Final = "model_state_dict"
+RNG: Final = "rng_states"
+DATALOADER: Final = "dataloader"
+_FILES: Final = (FILE, "training_state.pth")
+# Ours first, then Forgather's.
+_KEYS: Final = {
+    "optimizer": ("optimizer_state_dict", "optimizer"),
+    "scheduler": ("scheduler_state_dict", "lr_scheduler"),
+    "scaler": ("scaler_state_dict",),
+}
+_NO_SCHEDULER: Final = "constant_lr"
+
+State = Mapping[str, Any]
+Load = Callable[[str], Any]
+
+
+def states_of(optimizer: Any, scheduler: Any, scaler: Any, dataloader: Any) -> dict[str, Any]:
+    """The states of those that there are, under the keys of the file."""
+    states = {
+        "optimizer_state_dict": optimizer.state_dict() if optimizer is not None else None,
+        "scheduler_state_dict": scheduler.state_dict() if scheduler is not None else _constant_rate(optimizer),
+    }
+    if scaler is not None:
+        states["scaler_state_dict"] = scaler.state_dict()
+    if dataloader is not None:
+        states[DATALOADER] = dataloader.state_dict()
+    return states
+
+
+def restore(what: str, target: Any, state: State) -> None:
+    """Gives the optimizer, scheduler or scaler its state. Where there is none, says so and leaves it as it is."""
+    if target is None or (what == "scaler" and not target.is_enabled()):
+        return
+    found = next((state[key] for key in _KEYS[what] if state.get(key)), None)
+    if found is None or (what == "scheduler" and _NO_SCHEDULER in found):
+        _log.warning("no state of the %s was saved: it starts anew", what)
+    else:
+        target.load_state_dict(found)
+
+
+def restore_dataloader(target: Any, state: State) -> None:
+    if target is None:
+        return
+    if DATALOADER in state:
+        target.load_state_dict(state[DATALOADER])
+    else:
+        _log.warning("no position in the data was saved: the epoch starts anew")
+
+
+def progress_of(state: State, folder: str) -> dict[str, Any]:
+    """Step, epoch and losses. A writer that counts batches says in `step` how many of the epoch are done, 0 for all."""
+    epoch, step = state.get("epoch", 0), state.get("global_step")
+    batches, per_epoch = state.get("step"), state.get("total_batches")
+    if step is None and batches is not None and per_epoch is not None:
+        step = (epoch - 1) * per_epoch + batches if batches else epoch * per_epoch
+    if step is None:
+        step = naming.step_in_name(os.path.basename(os.path.abspath(folder))) or 0
+    return {
+        "epoch": epoch,
+        "global_step": step,
+        "best_loss": state.get("best_loss", float("inf")),
+        "epoch_losses": list(state.get("epoch_losses") or ()),
+        "metrics": dict(state.get("metrics") or {}),
+        "additional_state": dict(state.get("additional_state") or {}),
+    }
+
+
+def read_state(folder: str) -> dict[str, Any]:
+    """The training state in the folder; {} where there is none."""
+    path = next((p for name in _FILES if os.path.isfile(p := os.path.join(folder, name))), None)
+    if path is None:
+        _log.warning("%s holds no training state: its weights alone are taken", folder)
+        return {}
+    state: dict[str, Any] = load_plainly(path)
+    return state
+
+
+def load_plainly(path: str, device: str = "cpu") -> Any:
+    """What a torch file holds: tensors, plain values and NumPy's, nothing that would run. UnpicklingError otherwise."""
+    with torch.serialization.safe_globals(_numpy_pieces()):
+        return torch.load(path, map_location=device, weights_only=True)
+
+
+def _constant_rate(optimizer: Any) -> dict[str, Any] | None:
+    """What stands for the state of no scheduler: the rates. None where one was used, and not given to be saved."""
+    if optimizer is None:
+        return None
+    if any("initial_lr" in group for group in optimizer.param_groups):  # every scheduler of torch leaves it there
+        _log.warning("the optimizer has a scheduler, which was not given to be saved")
+        return None
+    return {_NO_SCHEDULER: [float(group["lr"]) for group in optimizer.param_groups]}
+
+
+def _numpy_pieces() -> list[Any]:
+    """What the arrays and numbers of NumPy in a file are made of, under the names of its first and second version."""
+    # They lie in a private module that was renamed; pickling itself tells where.
+    array, number = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
+    kinds = {type(np.dtype(kind)) for kind in ("u4", "u8", "i4", "i8", "f4", "f8", "?")}
+    return [
+        *((array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+        *((number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+        np.ndarray,
+        np.dtype,
+        *kinds,
+    ]

@@ -1,0 +1,121 @@
+"""A model's weights under its own names, whatever wraps it; as files, and from the files of other writers."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import safetensors.torch
+import torch
+
+from lastgood.errors import NotACheckpoint
+from lastgood.layouts import base
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from lastgood.training.state import Load
+
+SAFETENSORS: Final = "model.safetensors"
+TORCH: Final = "pytorch_model.bin"
+_COMPILED: Final = "_orig_mod."
+_PARALLEL: Final = "module."
+
+Weights = dict[str, Any]
+
+
+def unwrapped(model: Any) -> Any:
+    """The model itself, out of torch.compile and the data-parallel wrappers."""
+    while True:
+        if isinstance(model, torch.nn.parallel.DistributedDataParallel | torch.nn.DataParallel):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), torch.nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def weights_of(model: Any) -> Weights:
+    """The model's state under its own names; parts of it may be compiled on their own."""
+    return {name.replace(_COMPILED, ""): value for name, value in unwrapped(model).state_dict().items()}
+
+
+def write_weights(folder: str, weights: Weights, *, as_safetensors: bool) -> None:
+    """The weights as one file. A torch file also where a module keeps more than tensors: safetensors cannot hold it."""
+    if as_safetensors and all(isinstance(value, torch.Tensor) for value in weights.values()):
+        path = os.path.join(folder, SAFETENSORS)
+        safetensors.torch.save_file(without_shared(weights), path, metadata={"format": "pt"})
+    else:
+        torch.save(weights, os.path.join(folder, TORCH))
+
+
+def without_shared(weights: Weights) -> Weights:
+    """Each tensor in memory of its own, those that are one and the same once: safetensors knows no sharing."""
+    kept: Weights = {}
+    seen: set[Any] = set()
+    storages: set[Any] = set()
+    for name, tensor in weights.items():
+        memory, storage = _memory(tensor), (tensor.device, tensor.untyped_storage().data_ptr())
+        if memory is not None and memory in seen:
+            continue
+        kept[name] = tensor.clone().contiguous() if storage in storages else tensor.contiguous()
+        seen.add(memory)
+        storages.add(storage)
+    return kept
+
+
+def read_weights(folder: str, load: Load) -> Weights:
+    """The weights in the folder's own files, from one or several. NotACheckpoint where there are none."""
+    files = [name for name in base.weight_files(frozenset(os.listdir(folder))) if not name.endswith(".json")]
+    chosen = [name for name in files if name.endswith(".safetensors")] or files
+    if not chosen:
+        raise NotACheckpoint(f"{folder} holds no weights")
+    weights: Weights = {}
+    for name in chosen:
+        path = os.path.join(folder, name)
+        weights |= safetensors.torch.load_file(path) if name.endswith(".safetensors") else load(path)
+    return weights
+
+
+def load_weights(model: Any, weights: Weights, *, strict: bool) -> None:
+    """Puts the weights into the model. With `strict`, RuntimeError names those that are lacking or left over."""
+    target = unwrapped(model)
+    wanted = target.state_dict()
+    places = fitted(weights, wanted)
+    state = {name: weights[saved] for name, saved in places.items()}
+    state |= {name: weights[name] for name in weights.keys() - places.values()}
+    target.load_state_dict(_with_shared(state, wanted), strict=strict)
+
+
+def fitted(saved: Collection[str], wanted: Collection[str]) -> dict[str, str]:
+    """By each wanted name, the one under which it was saved: the prefixes of wrappers, on either side, do not count."""
+    by_bare_name = {bare: name for name, bare in _bare_names(saved).items()}
+    places: dict[str, str] = {}
+    for name, bare in _bare_names(wanted).items():
+        # Bare names first: among names with a wrapper's prefix, an equal one may be that of another tensor.
+        found = by_bare_name.get(bare, name)
+        if found in saved:
+            places[name] = found
+    return places
+
+
+def _bare_names(names: Collection[str]) -> Mapping[str, str]:
+    bare = {name: name.replace(_COMPILED, "") for name in names}
+    # A module may really be called so: a wrapper puts it before every name.
+    while bare and all(name.startswith(_PARALLEL) for name in bare.values()):
+        bare = {name: rest.removeprefix(_PARALLEL) for name, rest in bare.items()}
+    return bare
+
+
+def _with_shared(state: Weights, wanted: Mapping[str, Any]) -> Weights:
+    """Under each wanted name that was not saved, what was saved of the same tensor under another."""
+    saved = {memory: state[name] for name, tensor in wanted.items() if name in state and (memory := _memory(tensor))}
+    lacking = {name: _memory(tensor) for name, tensor in wanted.items() if name not in state}
+    return state | {name: saved[memory] for name, memory in lacking.items() if memory in saved}
+
+
+def _memory(value: Any) -> tuple[Any, ...] | None:
+    """Where the tensor lies; None where it has no bytes there. Tensors that agree in it are the same."""
+    if not isinstance(value, torch.Tensor) or not value.numel() or value.is_meta:
+        return None
+    return value.device, value.data_ptr(), value.dtype, tuple(value.shape), value.stride()

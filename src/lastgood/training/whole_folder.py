@@ -1,0 +1,192 @@
+"""A folder that is there whole or not at all: written under a temporary name, on the disk before it is renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+from typing import TYPE_CHECKING, Final
+
+from lastgood import naming
+from lastgood.layouts import base
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+# Discovery takes both for a save in work.
+_DRAFT: Final = ".tmp-"
+_EARLIER: Final = ".tmp-earlier."
+
+_EXCHANGE: Final = 2  # RENAME_EXCHANGE of renameat2(2)
+_HERE: Final = -100  # AT_FDCWD
+_TAKEN: Final = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+_NO_EXCHANGE: Final = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+_OF_TOKENIZERS: Final = "additional_chat_templates"  # the one folder that they save
+_OURS: Final = frozenset(
+    {*base.TOKENIZER_FILES, "config.json", "generation_config.json", "chat_template.jinja", "chat_template.json",
+     "training_state.pt", "training_state.pth"}
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def whole_folder(path: str) -> Iterator[str]:
+    """An empty folder to write into. After the block it bears the name `path`; after an error it is gone.
+
+    What was there before is replaced in one step, and stays as it was after an error.
+    FileExistsError where that holds more than a checkpoint, BlockingIOError while another process saves it.
+    """
+    parent, name = os.path.split(os.path.abspath(path))
+    path, draft = os.path.join(parent, name), os.path.join(parent, _DRAFT + name)
+    make_folders(parent)
+    put_back(parent)
+    _require_replaceable(path)
+    with _taken(draft):
+        _clear_earlier(path)
+        try:
+            yield draft
+            sync_tree(draft)
+            _put_in_place(draft, path)
+        except BaseException:
+            _remove(draft)
+            raise
+        sync(parent)
+        _remove(draft)  # what was there before has taken its name
+        _clear_earlier(path)
+
+
+def put_back(parent: str) -> None:
+    """Ends what a crash between the two steps of a replacement left: the earlier checkpoint gets its name back."""
+    for found in [name for name in os.listdir(parent) if name.startswith(_EARLIER)]:
+        path = os.path.join(parent, found.removeprefix(_EARLIER))
+        if not os.path.lexists(path):
+            os.rename(os.path.join(parent, found), path)
+
+
+def make_folders(path: str) -> None:
+    """The folder and those above it, on the disk."""
+    if not os.path.isdir(path):
+        parent = os.path.dirname(path)
+        make_folders(parent)
+        os.makedirs(path, exist_ok=True)
+        sync(parent)
+
+
+def sync_tree(folder: str) -> None:
+    """Every file and folder in it, and itself, onto the disk."""
+    for place, _folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            sync(os.path.join(place, name))
+        sync(place)
+
+
+def sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _require_replaceable(path: str) -> None:
+    """Nobody's own files are in a folder that is about to be replaced: `./output` may hold all the checkpoints."""
+    if not os.path.isdir(path) or os.path.islink(path):
+        return
+    with os.scandir(path) as found:
+        entries = list(found)
+    folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name != _OF_TOKENIZERS]
+    of_others = folders or _of_others(os.path.basename(path), {entry.name for entry in entries})
+    if of_others:
+        raise FileExistsError(errno.EEXIST, f"a save would replace it, and it holds {min(of_others)}", path)
+
+
+def _of_others(folder: str, files: Collection[str]) -> list[str]:
+    if naming.step_in_name(folder) is not None:
+        return []
+    known = {_OF_TOKENIZERS}.union(_OURS, base.weight_files(frozenset(files)))
+    return [name for name in files if name not in known and not naming.is_ours(name)]
+
+
+@contextlib.contextmanager
+def _taken(draft: str) -> Iterator[None]:
+    """The draft is there, empty, and this process's own; what a killed save left in it is cleared away."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(draft)
+    descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        _lock(descriptor, draft)
+        with os.scandir(draft) as left:
+            for entry in list(left):
+                _remove(entry.path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, draft: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = os.path.lexists(draft) and os.path.samestat(os.fstat(descriptor), os.stat(draft))
+    except BlockingIOError:
+        ours = False
+    except OSError:  # a filesystem without locks
+        ours = True
+    if not ours:
+        raise BlockingIOError(errno.EAGAIN, "another process is saving it", draft)
+
+
+def _put_in_place(draft: str, path: str) -> None:
+    try:
+        os.rename(draft, path)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        if not _exchange(draft, path):
+            _replace_in_two_steps(draft, path)
+
+
+def _exchange(one: str, other: str) -> bool:
+    """Both names change places at once. False where the system or the filesystem cannot."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(library, "renameat2"):
+        return False
+    if library.renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), other)
+
+
+def _replace_in_two_steps(draft: str, path: str) -> None:
+    earlier = _earlier(path)
+    os.rename(path, earlier)
+    try:
+        os.rename(draft, path)
+    except OSError:
+        os.rename(earlier, path)
+        raise
+
+
+def _clear_earlier(path: str) -> None:
+    """Takes away what was replaced in two steps, once what replaced it is on the disk under its name."""
+    earlier = _earlier(path)
+    if os.path.lexists(earlier) and os.path.lexists(path):
+        sync(os.path.dirname(path))
+        _remove(earlier)
+
+
+def _earlier(path: str) -> str:
+    parent, name = os.path.split(path)
+    return os.path.join(parent, _EARLIER + name)
+
+
+def _remove(path: str) -> None:
+    """Takes away what is ours: a draft, or what one has replaced."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            os.unlink(path)

@@ -1,0 +1,230 @@
+"""What the tools of the guides write is loaded, and what we save is loaded by them."""
+
+# ruff: noqa: NPY002 - NumPy's old generator is what the tools draw from
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from lastgood.errors import NotACheckpoint
+from lastgood.training import CheckpointManager, save_rng_states, set_seed
+from small_job import Recipe, SmallJob
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def draws() -> tuple[float, float, float]:
+    """The next number of each generator."""
+    return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+def trained() -> SmallJob:
+    job = SmallJob(Recipe())
+    job.train(3)
+    return job
+
+
+def their_state(job: SmallJob) -> dict[str, Any]:
+    """The state as the guides' tools put it into a file; NumPy's as it comes."""
+    return {
+        "epoch": 1,
+        "global_step": 3,
+        "best_loss": np.float64(0.5),
+        "epoch_losses": [1.5, 0.5],
+        "optimizer_state_dict": job.optimizer.state_dict(),
+        "scheduler_state_dict": job.scheduler.state_dict() if job.scheduler else None,
+        "rng_states": {
+            "python_rng_state": random.getstate(),
+            "numpy_rng_state": np.random.get_state(),
+            "torch_rng_state": torch.get_rng_state(),
+        },
+    }
+
+
+def loaded(folder: Path, job: SmallJob, **options: Any) -> dict[str, Any]:
+    return CheckpointManager.load_checkpoint(
+        checkpoint_dir=str(folder),
+        model=job.model,
+        optimizer=job.optimizer,
+        scheduler=job.scheduler,
+        device="cpu",
+        **options,
+    )
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
+def test_one_file_with_everything_is_loaded(tmp_path: Path, prefix: str) -> None:
+    job = trained()
+    weights = {prefix + name: value for name, value in job.model.state_dict().items()}
+    torch.save({**their_state(job), "model_state_dict": weights}, tmp_path / "training_state.pt")
+    expected = job.everything()
+    job.train(4)
+
+    other = SmallJob(Recipe(), seed=5)
+    info = loaded(tmp_path, other)
+
+    assert (info["global_step"], info["epoch"], info["best_loss"], info["epoch_losses"]) == (3, 1, 0.5, [1.5, 0.5])
+    found = other.everything()
+    same = ("weights", "optimizer", "scheduler", "random")
+    assert {part: found[part] for part in same} == {part: expected[part] for part in same}
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
+def test_weights_beside_the_state_are_loaded(tmp_path: Path, name: str) -> None:
+    job = trained()
+    if name.endswith(".bin"):
+        torch.save(job.model.state_dict(), tmp_path / name)
+    else:
+        safetensors.torch.save_file(job.model.state_dict(), tmp_path / name)
+    torch.save(their_state(job), tmp_path / "training_state.pt")
+    other = SmallJob(Recipe(), seed=5)
+    loaded(tmp_path, other)
+    assert other.everything()["weights"] == job.everything()["weights"]
+
+
+def test_weights_in_several_files_are_loaded(tmp_path: Path) -> None:
+    job = trained()
+    weights = job.model.state_dict()
+    shards = {f"model-{n + 1:05}-of-{len(weights):05}.safetensors": name for n, name in enumerate(weights)}
+    for shard, name in shards.items():
+        safetensors.torch.save_file({name: weights[name]}, tmp_path / shard)
+    index = {"metadata": {}, "weight_map": {name: shard for shard, name in shards.items()}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    torch.save(their_state(job), tmp_path / "training_state.pt")
+    other = SmallJob(Recipe(), seed=5)
+    loaded(tmp_path, other)
+    assert other.everything()["weights"] == job.everything()["weights"]
+
+
+def without(state: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in state.items() if key not in keys}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param({"rng_states": None}, "no random state of Python, NumPy, torch", id="no random states"),
+        pytest.param({"rng_states": {"torch_rng_state": None}}, "no random state of", id="random states of None"),
+        pytest.param({"optimizer_state_dict": {}}, "no state of the optimizer", id="an empty optimizer state"),
+        pytest.param({"scheduler_state_dict": {}}, "no state of the scheduler", id="an empty scheduler state"),
+    ],
+)
+def test_what_is_not_there_is_said_and_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: dict[str, Any], said: str
+) -> None:
+    job = trained()
+    state = {**their_state(job), "model_state_dict": job.model.state_dict(), **change}
+    torch.save(state, tmp_path / "training_state.pt")
+    assert loaded(tmp_path, SmallJob(Recipe()))["global_step"] == 3
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("file", "state", "step"),
+    [
+        pytest.param("training_state.pt", {"global_step": 7}, 7, id="a step"),
+        pytest.param("training_state.pth", {"epoch": 2, "step": 0, "total_batches": 5}, 10, id="a finished epoch"),
+        pytest.param("training_state.pth", {"epoch": 3, "step": 4, "total_batches": 5}, 14, id="batches of an epoch"),
+        pytest.param("training_state.pt", {}, 12, id="the folder's name alone"),
+    ],
+)
+def test_the_step_is_told_as_its_writer_counts(tmp_path: Path, file: str, state: dict[str, Any], step: int) -> None:
+    folder = tmp_path / "checkpoint-12"
+    folder.mkdir()
+    job = trained()
+    names = {"optimizer": job.optimizer.state_dict(), "lr_scheduler": {"last_epoch": 3}}
+    torch.save({**names, "model_state_dict": job.model.state_dict(), **state}, folder / file)
+    other = SmallJob(Recipe(), seed=5)
+    assert loaded(folder, other)["global_step"] == step
+    assert other.everything()["optimizer"] == job.everything()["optimizer"]
+
+
+def test_a_pickle_that_would_run_is_refused_and_not_run(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"model_state_dict": {}, "additional_state": Bomb()}, tmp_path / "training_state.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        loaded(tmp_path, SmallJob(Recipe()))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_without_weights_is_no_checkpoint(tmp_path: Path) -> None:
+    torch.save({"global_step": 1}, tmp_path / "training_state.pt")
+    with pytest.raises(NotACheckpoint, match="no weights"):
+        loaded(tmp_path, SmallJob(Recipe()))
+
+
+def test_our_file_has_the_keys_of_the_guides_and_needs_no_trust(manager: CheckpointManager) -> None:
+    job = trained()
+    path = job.save(manager)
+    state = torch.load(os.path.join(path, "training_state.pt"), weights_only=True)  # and no allow-list
+    expected = draws()
+    assert state.keys() >= {"global_step", "epoch", "best_loss", "epoch_losses", "model_state_dict", "rng_states"}
+    assert state.keys() >= {"optimizer_state_dict", "scheduler_state_dict", "dataloader"}
+    random.setstate(state["rng_states"]["python_rng_state"])
+    np.random.set_state(state["rng_states"]["numpy_rng_state"])
+    torch.set_rng_state(state["rng_states"]["torch_rng_state"])
+    assert draws() == expected
+    SmallJob(Recipe()).optimizer.load_state_dict(state["optimizer_state_dict"])
+
+
+def test_the_guides_function_saves_and_loads_all_that_it_names(tmp_path: Path) -> None:
+    job = trained()
+    CheckpointManager.save_checkpoint(
+        checkpoint_dir=str(tmp_path / "checkpoint-3"),
+        model=job.model,
+        optimizer=job.optimizer,
+        scheduler=job.scheduler,
+        epoch=1,
+        global_step=3,
+        best_loss=0.25,
+        epoch_losses=[0.5, 0.25],
+        tokenizer=None,
+        additional_state={"note": "mine"},
+    )
+    info = loaded(tmp_path / "checkpoint-3", SmallJob(Recipe()), strict=True)
+    assert info == {
+        "epoch": 1,
+        "global_step": 3,
+        "best_loss": 0.25,
+        "epoch_losses": [0.5, 0.25],
+        "metrics": {},
+        "additional_state": {"note": "mine"},
+    }
+
+
+def test_a_seed_sets_every_generator() -> None:
+    set_seed(3)
+    first = draws()
+    set_seed(3)
+    assert draws() == first
+    assert draws() != first
+
+
+def test_states_are_restored_exactly_also_in_the_middle_of_a_pair_of_normal_numbers() -> None:
+    np.random.normal()  # NumPy keeps the second of the pair
+    random.gauss(0, 1)
+    states = save_rng_states()
+    expected = (np.random.normal(), random.gauss(0, 1), draws())
+    CheckpointManager.restore_rng_states(states)
+    assert (np.random.normal(), random.gauss(0, 1), draws()) == expected
+
+
+def test_a_model_of_other_weights_is_refused_only_if_strict(tmp_path: Path) -> None:
+    CheckpointManager.save_checkpoint(checkpoint_dir=str(tmp_path / "checkpoint-1"), model=nn.Linear(2, 2))
+    with pytest.raises(RuntimeError, match="Missing key"):
+        CheckpointManager.load_checkpoint(str(tmp_path / "checkpoint-1"), nn.Sequential(nn.Linear(2, 2)))
+    CheckpointManager.load_checkpoint(str(tmp_path / "checkpoint-1"), nn.Sequential(nn.Linear(2, 2)), strict=False)

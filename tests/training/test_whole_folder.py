@@ -1,0 +1,175 @@
+"""A save is there whole or not at all, whenever the process is killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lastgood import naming
+from lastgood.discovery import discover
+from lastgood.findings import Verdict
+from lastgood.training import whole_folder as whole_folders
+from lastgood.training.whole_folder import whole_folder
+from lastgood.verify import verify
+from small_job import Recipe, SmallJob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lastgood.training import CheckpointManager
+
+CHANGES_NOTHING = {"builtins.id", "os.scandir", "os.listdir", "os.walk"}
+
+
+@pytest.fixture
+def job(manager: CheckpointManager) -> SmallJob:
+    """A job that has saved once, at step 1."""
+    made = SmallJob(Recipe())
+    made.train(1)
+    made.save(manager)
+    return made
+
+
+def no_exchange(_one: str, _other: str) -> bool:
+    return False
+
+
+def in_a_child(act: Callable[[int], Any]) -> tuple[int, int]:
+    """Process id of a fork that acts, and the end of a pipe to which it can write."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reader)
+            act(writer)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    return child, reader
+
+
+def killed_at_event(number: int, save: Callable[[], Any]) -> bool:
+    """Saves in a child that is killed before its so-many-th call that Python audits. Whether it came so far."""
+
+    def act(_writer: int) -> None:
+        left = number
+
+        def count(event: str, _arguments: Any) -> None:
+            nonlocal left
+            left -= event not in CHANGES_NOTHING
+            if left < 0 and event != "os.kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        save()
+        os._exit(0)
+
+    child, reader = in_a_child(act)
+    os.close(reader)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def assert_all_that_is_there_is_good(manager: CheckpointManager, *names: str) -> None:
+    found = {candidate.name for candidate in discover(manager.folder).candidates}
+    assert found >= set(names)
+    verdicts = {name: verify(os.path.join(manager.folder, name)).verdict for name in found}
+    assert set(verdicts.values()) == {Verdict.COMPLETE}
+    # Whoever looks at names alone is not misled either.
+    others = set(os.listdir(manager.folder)) - found
+    assert all(naming.is_temporary(name) for name in others), others
+
+
+@pytest.mark.parametrize(
+    ("steps", "exchange"),
+    [
+        pytest.param(2, True, id="a new checkpoint"),
+        pytest.param(1, True, id="one in place of another"),
+        pytest.param(1, False, id="in place of another where names cannot be exchanged"),
+    ],
+)
+def test_a_save_killed_at_any_call_leaves_nothing_that_looks_finished(
+    manager: CheckpointManager, job: SmallJob, monkeypatch: pytest.MonkeyPatch, steps: int, exchange: bool
+) -> None:
+    if not exchange:
+        monkeypatch.setattr(whole_folders, "_exchange", no_exchange)
+    job.step = steps
+    number = 0
+    while killed_at_event(number, lambda: job.save(manager)):
+        whole_folders.put_back(manager.folder)  # as the next save and the next start do
+        assert_all_that_is_there_is_good(manager, "checkpoint-1")
+        number += 1
+    assert number > 15
+    job.save(manager)
+    assert sorted(os.listdir(manager.folder)) == sorted({"checkpoint-1", f"checkpoint-{steps}"})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_save_killed_at_a_random_moment_leaves_nothing_that_looks_finished(
+    manager: CheckpointManager, job: SmallJob, seed: int
+) -> None:
+    def save_again_and_again(writer: int) -> None:
+        os.write(writer, b".")
+        for step in range(2, 10_000):
+            job.step = step % 7 + 1
+            job.save(manager)
+
+    child, reader = in_a_child(save_again_and_again)
+    assert os.read(reader, 1) == b"."
+    select.select([reader], [], [], random.Random(seed).uniform(0.02, 0.2))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(reader)
+    assert_all_that_is_there_is_good(manager, "checkpoint-1")
+
+
+def test_a_failed_save_leaves_the_earlier_one_and_nothing_else(manager: CheckpointManager, job: SmallJob) -> None:
+    before = verify(os.path.join(manager.folder, "checkpoint-1")).fingerprint
+    with pytest.raises(Exception, match="Weights only"):
+        manager.save(1, model=job.model, optimizer=job.optimizer, additional_state={"not plain": random.Random(1)})
+    assert os.listdir(manager.folder) == ["checkpoint-1"]
+    assert verify(os.path.join(manager.folder, "checkpoint-1")).fingerprint == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "inside"),
+    [
+        pytest.param("output", "checkpoint-1/config.json", id="the folder of the run"),
+        pytest.param("final", "notes.txt", id="somebody's own file"),
+        pytest.param("checkpoint-5", "checkpoint-7/config.json", id="checkpoints inside one"),
+    ],
+)
+def test_a_folder_that_holds_other_things_is_not_replaced(tmp_path: Path, folder: str, inside: str) -> None:
+    file = tmp_path / folder / inside
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    with pytest.raises(FileExistsError, match="a save would replace it"), whole_folder(str(tmp_path / folder)):
+        pass
+    assert file.read_text() == "mine"
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_is_not(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1" / "config.json").write_text("old")
+    (tmp_path / "best_model").symlink_to("checkpoint-1")
+    with whole_folder(str(tmp_path / "best_model")) as folder, open(f"{folder}/config.json", "w") as file:
+        file.write("new")
+    assert (tmp_path / "checkpoint-1" / "config.json").read_text() == "old"
+    assert (tmp_path / "best_model" / "config.json").read_text() == "new"
+    assert sorted(os.listdir(tmp_path)) == ["best_model", "checkpoint-1"]
+
+
+def test_two_processes_do_not_save_the_same_checkpoint_at_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "checkpoint-1")
+    with whole_folder(path) as folder:
+        with open(f"{folder}/config.json", "w") as file:
+            file.write("{}")
+        with pytest.raises(BlockingIOError, match="another process"), whole_folder(path):
+            pass
+    assert os.listdir(path) == ["config.json"]
