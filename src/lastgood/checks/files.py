@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from lastgood.checks.telling import some
 from lastgood.findings import Code, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lastgood.facts import Facts
-
-_NAMED: Final = 3
 
 
 def check_everything_can_be_read(facts: Facts) -> Iterator[Finding]:
@@ -38,9 +37,9 @@ def check_pickles_name_only_what_is_known(facts: Facts) -> Iterator[Finding]:
     """What `weights_only=True` would refuse is worth knowing, and no damage: trainers save their own classes."""
     for file in facts.files.values():
         if file.globals:
-            shown = ", ".join(sorted(file.globals)[:_NAMED])
-            more = f" and {len(file.globals) - _NAMED} more" if len(file.globals) > _NAMED else ""
-            yield Finding(Code.WEIGHTS_ONLY_REFUSES, file.path, f"weights_only=True would refuse it: {shown}{more}")
+            yield Finding(
+                Code.WEIGHTS_ONLY_REFUSES, file.path, f"weights_only=True would refuse it: {some(file.globals)}"
+            )
 
 
 def check_links_stay_inside(facts: Facts) -> Iterator[Finding]:

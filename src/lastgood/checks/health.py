@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from lastgood.checks.telling import some
 from lastgood.facts import Component
 from lastgood.findings import Code, Finding
 
@@ -13,16 +14,15 @@ if TYPE_CHECKING:
     from lastgood.facts import Facts, FileFacts
 
 _FLOATS: Final = ("F", "BF", "C")
-_NAMED: Final = 3
 
 
 def check_numbers_are_finite(facts: Facts) -> Iterator[Finding]:
     """No NaN and no infinity in a weight or a moment. Masks, which hold -inf on purpose, are not counted."""
     for file in _files_with_numbers(facts):
         if file.numbers.nan:
-            yield Finding(Code.NOT_A_NUMBER, file.path, f"NaN in {_some(file.numbers.nan)}")
+            yield Finding(Code.NOT_A_NUMBER, file.path, f"NaN in {some(file.numbers.nan)}")
         if infinite := file.numbers.inf - file.numbers.nan:
-            yield Finding(Code.NOT_FINITE, file.path, f"infinity in {_some(infinite)}")
+            yield Finding(Code.NOT_FINITE, file.path, f"infinity in {some(infinite)}")
 
 
 def check_weights_are_not_zero(facts: Facts) -> Iterator[Finding]:
@@ -42,7 +42,7 @@ def check_weights_are_not_zero(facts: Facts) -> Iterator[Finding]:
             if home == file and is_zero and name in facts.previous.weights and name not in before
         ]
         if zeroed:
-            yield Finding(Code.TENSOR_ZEROED, file, f"all zero, and was not in {facts.previous.name}: {_some(zeroed)}")
+            yield Finding(Code.TENSOR_ZEROED, file, f"all zero, and was not in {facts.previous.name}: {some(zeroed)}")
 
 
 def check_no_zero_pages_at_the_end(facts: Facts) -> Iterator[Finding]:
@@ -78,8 +78,3 @@ def own_name(name: str, weights: Collection[str]) -> str:
 
 def _own_names(names: Collection[str], weights: Collection[str]) -> frozenset[str]:
     return frozenset(own_name(name, weights) for name in names)
-
-
-def _some(names: Collection[str]) -> str:
-    shown = ", ".join(sorted(names)[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

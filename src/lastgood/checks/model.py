@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood.checks.telling import some
 from lastgood.facts import Component
 from lastgood.findings import Code, Finding
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
 
     from lastgood.facts import Facts, FileFacts
 
-_NAMED: Final = 3
 _EMBEDDINGS: Final = (
     "embed_tokens.weight", "wte.weight", "word_embeddings.weight", "shared.weight", "tok_embeddings.weight",
     "embed_in.weight",
@@ -40,9 +40,9 @@ def check_no_tensor_was_lost(facts: Facts) -> Iterator[Finding]:
     if lost := sorted(before.keys() - now.keys()):
         # The same configuration, or an optimizer that trains more than there is: nobody left them out on purpose.
         code = Code.TENSORS_LOST if too_few or _same_config(facts) else Code.TENSORS_CHANGED
-        yield Finding(code, None, f"no longer there since {facts.previous.name}: {_some(lost)}")
+        yield Finding(code, None, f"no longer there since {facts.previous.name}: {some(lost)}")
     if added := sorted(now.keys() - before.keys()):
-        yield Finding(Code.TENSORS_CHANGED, None, f"new since {facts.previous.name}: {_some(added)}")
+        yield Finding(Code.TENSORS_CHANGED, None, f"new since {facts.previous.name}: {some(added)}")
     if other := sorted(name for name in now.keys() & before.keys() if now[name] != before[name]):
         shown = f"{other[0]} was {before[other[0]]}, is {now[other[0]]}"
         yield Finding(Code.TENSORS_CHANGED, None, f"{shown}" + (f", and {len(other) - 1} more" if other[1:] else ""))
@@ -110,11 +110,11 @@ def _bare(weights: Mapping[str, str]) -> Mapping[str, str]:
 def _index_findings(path: str, mapping: Mapping[str, str], shards: Mapping[str, FileFacts]) -> Iterator[Finding]:
     where = {name: shard for shard, file in shards.items() for name in file.tensors}
     if unnamed := sorted(where.keys() - mapping.keys()):
-        yield Finding(Code.INDEX_DISAGREES, path, f"it does not name {_some(unnamed)}")
+        yield Finding(Code.INDEX_DISAGREES, path, f"it does not name {some(unnamed)}")
     if nowhere := sorted(name for name, shard in mapping.items() if name not in where and shard in shards):
-        yield Finding(Code.TENSORS_LOST, path, f"in no shard: {_some(nowhere)}")
+        yield Finding(Code.TENSORS_LOST, path, f"in no shard: {some(nowhere)}")
     if moved := sorted(name for name, shard in mapping.items() if where.get(name, shard) != shard):
-        yield Finding(Code.INDEX_DISAGREES, path, f"in another shard than it says: {_some(moved)}")
+        yield Finding(Code.INDEX_DISAGREES, path, f"in another shard than it says: {some(moved)}")
 
 
 def _same_config(facts: Facts) -> bool:
@@ -130,8 +130,3 @@ def _weight_map(index: FileFacts | None) -> dict[str, str]:
 
 def _contents(file: FileFacts | None) -> dict[str, Any]:
     return file.contents if file is not None and isinstance(file.contents, dict) else {}
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from lastgood.checks.model import weights_are_readable
+from lastgood.checks.telling import home_of
 from lastgood.facts import Component, Presence
 from lastgood.findings import Code, Finding
 
@@ -28,25 +29,31 @@ def check_moments_fit_the_weights(facts: Facts) -> Iterator[Finding]:
     for parameter, moments in alike.items():
         if len({moment.shape for moment in moments.values()}) > 1:
             shapes = ", ".join(f"{key} {list(moment.shape)}" for key, moment in moments.items())
-            yield Finding(Code.OPTIMIZER_DISAGREES, _home(facts), f"parameter {parameter}: {shapes}")
+            yield Finding(
+                Code.OPTIMIZER_DISAGREES, home_of(facts, Component.OPTIMIZER), f"parameter {parameter}: {shapes}"
+            )
     known = {tensor.shape for tensor in facts.weights.values()}
     shapes_of_moments = [next(iter(moments.values())).shape for moments in alike.values()]
     strangers = [shape for shape in shapes_of_moments if shape not in known]
     all_trained = optimizer.parameters == len(facts.weights)
     if strangers and (all_trained or len(strangers) > _SHARE_OF_STRANGERS * len(alike)) and not _is_flat(strangers):
         shapes = ", ".join(str(list(shape)) for shape in sorted(set(strangers))[:3])
-        yield Finding(Code.OPTIMIZER_DISAGREES, _home(facts), f"it has moments of {shapes}: no weight has that shape")
+        yield Finding(
+            Code.OPTIMIZER_DISAGREES,
+            home_of(facts, Component.OPTIMIZER),
+            f"it has moments of {shapes}: no weight has that shape",
+        )
 
 
 def check_rate_is_not_zero(facts: Facts) -> Iterator[Finding]:
     """A learning rate of zero: the end of a schedule, or a schedule that went wrong."""
     if facts.optimizer and facts.optimizer.rates and not any(facts.optimizer.rates):
-        yield Finding(Code.RATE_ZERO, _home(facts), "the learning rate is 0")
+        yield Finding(Code.RATE_ZERO, home_of(facts, Component.OPTIMIZER), "the learning rate is 0")
 
 
 def check_moments_are_not_all_zero(facts: Facts) -> Iterator[Finding]:
     """After a step, some moment is not zero."""
-    file = facts.files.get(_home(facts) or "")
+    file = facts.files.get(home_of(facts, Component.OPTIMIZER) or "")
     if file is None or facts.optimizer is None or not any(facts.optimizer.steps):
         return
     names = [name for name in file.tensors if name.rpartition(".")[2] in _LIKE_ITS_PARAMETER]
@@ -73,7 +80,3 @@ def _alike(optimizer: OptimizerFacts) -> dict[str, Mapping[str, TensorFact]]:
 def _is_flat(shapes: list[tuple[int, ...]]) -> bool:
     """Sharded optimizers keep all parameters as one long row."""
     return all(len(shape) == 1 for shape in shapes)
-
-
-def _home(facts: Facts) -> str | None:
-    return next(iter(facts.homes.get(Component.OPTIMIZER, ())), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from lastgood.checks.telling import home_of
 from lastgood.facts import Component, Presence
 from lastgood.findings import Code, Finding
 
@@ -44,7 +45,7 @@ def check_steps_agree(facts: Facts) -> Iterator[Finding]:
     ):
         # All of them agree, and not with the state: it is the state that is of another step.
         whose = ", ".join(f"{count.what} {count.value}" for count in others)
-        found = [replace(found[0], file=_home(facts, Component.TRAINING_STATE), message=f"step {step}, but {whose}")]
+        found = [replace(found[0], file=home_of(facts, Component.TRAINING_STATE), message=f"step {step}, but {whose}")]
     yield from found
 
 
@@ -59,10 +60,10 @@ def _counts(facts: Facts) -> Iterator[_Count]:
         yield _Count("its name says", None, facts.step_by_name, before.step_by_name if before else None)
     if facts.optimizer and facts.optimizer.steps:
         told = max(before.optimizer_steps, default=None) if before else None
-        yield _Count("the optimizer counts", _home(facts, Component.OPTIMIZER), facts.optimizer.steps[-1], told)
+        yield _Count("the optimizer counts", home_of(facts, Component.OPTIMIZER), facts.optimizer.steps[-1], told)
     if facts.progress.schedule_step is not None:
         told = before.schedule_step if before else None
-        home = _home(facts, Component.SCHEDULER)
+        home = home_of(facts, Component.SCHEDULER)
         yield _Count("the scheduler counts", home, facts.progress.schedule_step, told)
 
 
@@ -111,7 +112,3 @@ def _earlier_step(facts: Facts) -> int | None:
     if before is None:
         return None
     return before.step if before.step is not None else before.step_by_name
-
-
-def _home(facts: Facts, component: Component) -> str | None:
-    return next(iter(facts.homes.get(component, ())), None)
