@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from builders import saved
 from judging import facts_of
+from lastgood.facts import Level
 from lastgood.findings import Code
 from lastgood.formats.inert_pickle import ArrayFact, read_pickle
 from lastgood.formats.tensors import tensors_within
@@ -357,3 +358,17 @@ def test_deep_and_shared_values_are_walked_once() -> None:
 def saved_pickle(value: Any) -> bytes:
     with zipfile.ZipFile(io.BytesIO(saved(value))) as archive:
         return archive.read("archive/data.pkl")
+
+
+def test_a_list_of_records_that_is_too_long_is_told_and_not_read(tmp_path: Path) -> None:
+    length = 40 << 20
+    end = b"PK\x05\x06" + struct.pack("<4H2IH", 0, 0, 1, 1, length, 30, 0)
+    file = tmp_path / "long.pt"
+    with file.open("wb") as stream:
+        stream.write(b"PK\x03\x04" + bytes(26))
+        stream.truncate(30 + length)
+        stream.seek(0, os.SEEK_END)
+        stream.write(end)
+    (problem,) = facts_of(file, Level.QUICK).problems
+    assert problem.code is Code.FILE_UNREADABLE
+    assert str(length) in problem.message
