@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from lastgood.client import resume_point as resume_point
     from lastgood.errors import LastgoodError as LastgoodError
     from lastgood.facts import Report as Report
     from lastgood.findings import Code as Code
@@ -17,15 +18,16 @@ if TYPE_CHECKING:
     from lastgood.training import CheckpointManager as CheckpointManager
 
 __version__ = "0.1.0"
-__all__ = ["CheckpointManager", "Code", "Finding", "LastgoodError", "Report", "Verdict"]
+__all__ = ["CheckpointManager", "Code", "Finding", "LastgoodError", "Report", "Verdict", "resume_point"]
 
 _HOMES: Final = {
     "CheckpointManager": "training",
     "Code": "findings",
     "Finding": "findings",
     "LastgoodError": "errors",
-    "Report": "records",
+    "Report": "facts",
     "Verdict": "findings",
+    "resume_point": "client",
 }
 
 

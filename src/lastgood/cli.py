@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lastgood import __version__, rendering
-from lastgood.errors import LastgoodError, NoCheckpointsYet, NoneAcceptable, SettingsError, Unreachable
-from lastgood.facts import Component, Level, report_as_json
+from lastgood.errors import LastgoodError, NoCheckpointsYet, NoneAcceptable, Unreachable
+from lastgood.facts import Level, report_as_json
 from lastgood.findings import Severity, Verdict
 
 if TYPE_CHECKING:
@@ -83,9 +83,12 @@ def service() -> None:
 @click.option("--max-step", type=click.IntRange(0), help="Nothing later than this step.")
 @click.option("--strict", is_flag=True, help="Refuse warnings as well.")
 @click.option("--wait", type=click.FloatRange(0, 600), default=0.0, help="Seconds to wait for a newer one in work.")
+@click.option("--quick", is_flag=True, help="Where nobody watches DIR: by headers alone, not every byte.")
 @click.option("--or-none", is_flag=True, help="Print nothing, and succeed, where nothing has been saved yet.")
 @click.option("--json", "as_json", is_flag=True, help="The whole answer, as JSON.")
-def latest(where: str | None, *, run: str | None, wait: float, or_none: bool, as_json: bool, **wishes: Any) -> int:
+def latest(
+    where: str | None, *, run: str | None, wait: float, quick: bool, or_none: bool, as_json: bool, **wishes: Any
+) -> int:
     """Print the path of the last good checkpoint.
 
     In a script: CKPT=$(lastgood latest ./output --or-none) || exit 1
@@ -96,7 +99,10 @@ def latest(where: str | None, *, run: str | None, wait: float, or_none: bool, as
     wanted = _wishes(settings, **wishes)
     try:
         if where and not where.startswith(("http://", "https://")):
-            found = client.latest_in(where, _service(settings), wanted, run=run, wait=wait, root=settings.root)
+            level = Level.QUICK if quick else Level.FULL
+            found = client.latest_in(
+                where, _service(settings), wanted, run=run, wait=wait, root=settings.root, level=level
+            )
         else:
             found = client.latest_from_service(_service(settings, where), run, wanted, wait)
     except Unreachable as error:
@@ -222,19 +228,16 @@ def _settings(**flags: Any) -> Settings:
 
 
 def _service(settings: Settings, url: str | None = None) -> Service:
-    from lastgood.client import Service, token_from
+    from lastgood.client import service_of
 
-    return Service((url or settings.service_url).rstrip("/"), token_from(settings.token_path))
+    return service_of(settings, url)
 
 
 def _wishes(settings: Settings, *, require: str, accept: str | None, **others: Any) -> Any:
+    from lastgood.client import components_named
     from lastgood.resume import Wishes
 
-    try:
-        components = frozenset(Component(name.strip()) for name in require.split(",") if name.strip())
-    except ValueError as error:
-        known = ", ".join(component.value for component in Component)
-        raise SettingsError(f"--require: {error}; the components are {known}") from None
+    components = components_named(require.split(","))
     return Wishes(accept=Verdict(accept or settings.accept), require=components, **others)
 
 

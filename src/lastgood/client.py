@@ -5,12 +5,10 @@ A refusal is an answer: nothing falls back after one. A watcher that is down nev
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import httpx
 
@@ -18,30 +16,28 @@ from lastgood import naming, resume
 from lastgood.discovery import discover
 from lastgood.errors import (
     REFUSALS,
-    CannotTell,
     NoCheckpointsYet,
     NotACheckpoint,
     NotReady,
     RunAmbiguous,
+    SettingsError,
     Unreachable,
 )
-from lastgood.facts import Component, Presence
+from lastgood.facts import Component, Level
 from lastgood.findings import Verdict
-from lastgood.inventory import take_inventory
-from lastgood.latest import inodes_are_stable
-from lastgood.life import State
 from lastgood.own_look import own_look
-from lastgood.records import Evidence, Record
+from lastgood.published import answer_in_file, refused_in_file
+from lastgood.settings import read_settings
+from lastgood.settings_file import settings_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from lastgood.errors import LastgoodError
-
+    from lastgood.settings import Settings
 
 _log = logging.getLogger("lastgood")
 _PATIENCE_SECONDS: Final = 2.0
-_DAMAGED: Final = frozenset({"incomplete", "corrupt", "unhealthy", "evidence"})  # reasons that hold for every asker
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +81,71 @@ def latest_from_service(service: Service, run: str | None, wishes: resume.Wishes
     return found
 
 
+def resume_point(  # noqa: PLR0913 - one name for each wish
+    folder: str | os.PathLike[str],
+    *,
+    run: str | None = None,
+    accept: Literal["complete", "partial"] | None = None,
+    require: Iterable[str] = (),
+    world_size: int | None = None,
+    max_step: int | None = None,
+    strict: bool = False,
+    wait: float = 0.0,
+    quick: bool = False,
+) -> str | None:
+    """The path of the last good checkpoint below `folder`. None: nothing was saved there yet.
+
+    Settings are those of `lastgood latest`. `wait`: seconds that a newer one in work is waited for. `quick`: where
+    nobody watches, to take what is there by its headers alone. A refusal is raised, as LastgoodError: that none of
+    those that are there can be handed out is no reason to start from scratch.
+    """
+    settings = read_settings(os.environ, settings_text())
+    wishes = resume.Wishes(
+        accept=Verdict(accept or settings.accept),
+        require=components_named(require),
+        world_size=world_size,
+        max_step=max_step,
+        strict=strict,
+    )
+    level = Level.QUICK if quick else Level.FULL
+    try:
+        found = latest_in(
+            os.fspath(folder), service_of(settings), wishes, run=run, wait=wait, root=settings.root, level=level
+        )
+    except NoCheckpointsYet:
+        return None
+    for warning in found["warnings"]:
+        _log.warning("%s: %s", found["name"], warning["message"])
+    return rebased(found, settings.root)
+
+
+def components_named(names: Iterable[str]) -> frozenset[Component]:
+    """The components of these names. SettingsError names those that there are."""
+    try:
+        return frozenset(Component(name.strip()) for name in names if name.strip())
+    except ValueError as error:
+        known = ", ".join(component.value for component in Component)
+        raise SettingsError(f"{error}; the components are {known}") from None
+
+
+def service_of(settings: Settings, url: str | None = None) -> Service:
+    """The service at `url`, or where the settings say."""
+    return Service((url or settings.service_url).rstrip("/"), token_from(settings.token_path))
+
+
 def latest_in(
-    folder: str, service: Service, wishes: resume.Wishes, *, run: str | None = None, wait: float = 0.0, root: str = ""
+    folder: str,
+    service: Service,
+    wishes: resume.Wishes,
+    *,
+    run: str | None = None,
+    wait: float = 0.0,
+    root: str = "",
+    level: Level = Level.FULL,
 ) -> dict[str, Any]:
     """The resume point below `folder`, from whoever can tell. The answer as JSON; `source` names who gave it.
 
-    `root`: where the watched folder lies here, if at another path than there.
+    `root`: where the watched folder lies here, if at another path than there. `level`: of our own look.
     """
     folder = os.path.abspath(folder)
     if not os.path.isdir(folder):
@@ -108,10 +163,12 @@ def latest_in(
             raise  # its disk is away: what we would find there now proves nothing
         _log.warning("the watcher is not at work: %s", refusal.message)
     run_folder = _only_run_folder(folder, run)
-    answer = _from_file(run_folder, wishes)
+    answer = answer_in_file(run_folder, wishes)
     if answer is not None:
         return {**answer, "source": "file"}
-    return {**own_look(run_folder, wishes, refused=_refused_by_file(run_folder)), "source": "own look"}
+    if level is Level.QUICK:
+        _log.warning("what is found in %s is taken by its headers alone: damaged bytes go unnoticed", run_folder)
+    return {**own_look(run_folder, wishes, level, refused=refused_in_file(run_folder)), "source": "own look"}
 
 
 def _content_of(response: httpx.Response, url: str) -> Any:
@@ -186,81 +243,6 @@ def _only_run_folder(folder: str, run: str | None) -> str:
     if len(runs) > 1:
         raise RunAmbiguous(f"{folder} holds several runs: {', '.join(runs)}; name one with --run", runs=runs)
     return os.path.normpath(os.path.join(folder, runs[0])) if runs else folder
-
-
-def _from_file(run_folder: str, wishes: resume.Wishes) -> dict[str, Any] | None:
-    """The answer in latest.json, if it still holds, fits the wishes, and nothing newer came since it was written."""
-    try:
-        answer, written_at = _read_latest(run_folder)
-        path = os.path.join(run_folder, answer["name"])
-        inventory = take_inventory(path, inodes=inodes_are_stable(run_folder))
-        # Refused for a reason that these wishes share; where the file was written for stricter ones, we look ourselves.
-        refused = {s["name"] for s in answer["skipped"] if s["reason"] in _DAMAGED}
-        fits = resume.refusal_of(_record_from(answer), wishes, frozenset()) is None
-    except (OSError, ValueError, KeyError, TypeError, NotACheckpoint, CannotTell):
-        return None
-    others = [c for c in discover(run_folder).candidates if c.run == naming.ROOT_FOLDER and c.name != answer["name"]]
-    newer = [
-        c
-        for c in others
-        if c.mtime_ns > written_at or (c.number > _number(answer["name"]) and c.name not in refused and not c.copy)
-    ]
-    same = inventory.fingerprint == answer["fingerprint"]
-    return {**answer, "path": path} if same and fits and not newer else None
-
-
-def _refused_by_file(run_folder: str) -> dict[str, resume.Reason]:
-    """What latest.json refuses, whatever anybody wishes, and nobody has touched since it was written."""
-    try:
-        answer, written_at = _read_latest(run_folder)
-        told = answer["refusal"].get("refused", ()) if "refusal" in answer else answer["skipped"]
-        reasons = {s["name"]: (str(s["reason"]), str(s["message"])) for s in told if s["reason"] in _DAMAGED}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-    return {name: reason for name, reason in reasons.items() if _is_older(os.path.join(run_folder, name), written_at)}
-
-
-def _is_older(path: str, moment: int) -> bool:
-    try:
-        return all(entry.ctime_ns < moment for entry in take_inventory(path).entries)
-    except (NotACheckpoint, CannotTell):
-        return False
-
-
-def _read_latest(run_folder: str) -> tuple[dict[str, Any], int]:
-    """What latest.json says, and when it was written, in nanoseconds."""
-    with open(os.path.join(run_folder, naming.OWN_FOLDER, "latest.json"), encoding="utf-8") as file:
-        answer: dict[str, Any] = json.load(file)
-        return answer, os.fstat(file.fileno()).st_mtime_ns
-
-
-def _number(name: str) -> int:
-    return naming.step_in_name(name) or 0
-
-
-def _record_from(answer: Mapping[str, Any]) -> Record:
-    """As much of the record behind an answer as the wishes look at."""
-    saved = datetime.fromisoformat(answer["saved_at"])
-    return Record(
-        id=answer["id"],
-        run=answer["run"],
-        root=answer["root"],
-        relative_path=answer["relative_path"],
-        name=answer["name"],
-        number=_number(answer["name"]),
-        generation=1,
-        state=State.VERIFIED,
-        first_seen_at=saved,
-        saved_at=saved,
-        bytes=answer["bytes"],
-        fingerprint=answer["fingerprint"],
-        evidence=Evidence(answer["evidence"]),
-        verdict=Verdict(answer["verdict"]),
-        step_in_state=answer["step"],
-        world_size=answer["world_size"],
-        components={Component(c): Presence(p) for c, p in answer["components"].items()},
-        warnings=tuple(answer["warnings"]),
-    )
 
 
 def token_from(path: str) -> str:

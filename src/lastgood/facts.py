@@ -186,6 +186,7 @@ class Facts:
     rng: Mapping[str, frozenset[str]] = field(default_factory=dict)  #: by file: which of python, numpy, torch, cuda
     previous: Manifest | None = None
     manifest: Manifest | None = None
+    saved: FileList | None = None  #: the job's own list of its files
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +194,15 @@ class FileDigest:
     path: str
     bytes: int
     digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileList:
+    """What the job itself says in `.lastgood.json` that its save consists of."""
+
+    files: tuple[FileDigest, ...] = ()
+    changed_at_ns: int = 0  #: its own ctime
+    problem: str | None = None  #: why it cannot be read
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,7 @@ class Code(StrEnum):
     MANIFEST_MISMATCH = "manifest-mismatch"
     MANIFEST_FILE_MISSING = "manifest-file-missing"
     MANIFEST_FILE_NEW = "manifest-file-new"
+    FILE_LIST_BROKEN = "file-list-broken"
     STEP_DISAGREES = "step-disagrees"
     STEP_OFFSET = "step-offset"
     CONCURRENT_WRITERS = "concurrent-writers"
@@ -196,6 +197,9 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.MANIFEST_MISMATCH: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
     Code.MANIFEST_FILE_MISSING: Meaning(_E, Verdict.INCOMPLETE, "fetch it from a copy, or resume from an older one"),
     Code.MANIFEST_FILE_NEW: Meaning(_I, None, "nothing: it was added after verification"),
+    Code.FILE_LIST_BROKEN: Meaning(
+        _W, None, "compare the checkpoint with a copy: what stands beside a damaged file may be damaged too"
+    ),
     Code.STEP_DISAGREES: Meaning(_W, None, "look whether files of two saves were mixed, or the folder was renamed"),
     Code.CONCURRENT_WRITERS: Meaning(
         _W, None, "give each job a folder of its own, or ask with the path of the checkpoint that you mean"

@@ -1,6 +1,6 @@
-"""The manifest of a verified checkpoint: sizes, digests, and what the next one of its run is held against.
+"""What is known of a checkpoint's bytes from before: the manifest that verification leaves, the list that the job left.
 
-As a file: docs/format.md.
+As files: docs/format.md.
 """
 
 from __future__ import annotations
@@ -8,17 +8,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood import __version__, naming
 from lastgood.errors import CannotTell, NotAManifest
-from lastgood.facts import FileDigest, Manifest
+from lastgood.facts import FileDigest, FileList, Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from lastgood.facts import Facts
+    from lastgood.facts import Facts, Inventory
 
 VERSION: Final = 1
+LIST_VERSION: Final = 1
 _LARGEST: Final = 256 << 20  # a file of this name that somebody else put there must not fill the memory
 
 
@@ -49,7 +52,7 @@ def manifest_as_json(manifest: Manifest) -> dict[str, Any]:
         "schedule_step": manifest.schedule_step,
         "optimizer_steps": list(manifest.optimizer_steps),
         "rates": list(manifest.rates),
-        "files": [{"path": file.path, "bytes": file.bytes, "digest": file.digest} for file in manifest.files],
+        "files": _files_as_json(manifest.files),
         "weights": dict(manifest.weights),
         "zero": {path: sorted(names) for path, names in manifest.zero.items()},
     }
@@ -57,14 +60,7 @@ def manifest_as_json(manifest: Manifest) -> dict[str, Any]:
 
 def manifest_from_json(data: object) -> Manifest:
     """The manifest that `manifest_as_json` wrote. NotAManifest says what is wrong where it is none."""
-    found = _typed(data, dict, "it")
-    version = found.get("lastgood_manifest")
-    if version != VERSION:
-        raise NotAManifest(
-            "it has no lastgood_manifest version"
-            if version is None
-            else f"its version is {version!r}; this lastgood reads version {VERSION}"
-        )
+    found = _of_version(data, "lastgood_manifest", VERSION)
     return Manifest(
         name=_of(found, "name", str),
         fingerprint=_of(found, "fingerprint", str),
@@ -89,18 +85,40 @@ def manifest_from_json(data: object) -> Manifest:
 def read_manifest(path: str) -> Manifest:
     """The manifest in a file. CannotTell where it cannot be read, NotAManifest where it is none."""
     try:
-        with open(path, "rb") as file:
-            raw = file.read(_LARGEST + 1)
+        found, _status = _read_json(path)
+        return manifest_from_json(found)
     except OSError as error:
         raise CannotTell("reading the manifest", path, error) from error
-    if len(raw) > _LARGEST:
-        raise NotAManifest(f"{path} is no manifest: it is larger than {_LARGEST >> 20} MiB")
-    try:
-        return manifest_from_json(json.loads(raw))
-    except (ValueError, RecursionError) as error:
-        raise NotAManifest(f"{path} is no manifest: it is not JSON: {error}") from None
     except NotAManifest as error:
         raise NotAManifest(f"{path} is no manifest: {error}") from None
+
+
+def file_list_as_json(step: int, files: Iterable[FileDigest]) -> dict[str, Any]:
+    """The object of `.lastgood.json`."""
+    return {"lastgood_checkpoint": LIST_VERSION, "lastgood": __version__, "step": step, "files": _files_as_json(files)}
+
+
+def read_file_list(folder: str) -> FileList | None:
+    """What the job says that it saved in the checkpoint at `folder`; None where it says nothing."""
+    try:
+        found, status = _read_json(os.path.join(folder, naming.FILE_LIST))
+        files = _of(_of_version(found, "lastgood_checkpoint", LIST_VERSION), "files", list)
+        return FileList(tuple(_file(file) for file in files), status.st_ctime_ns)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return FileList(problem=f"it cannot be read: {error.strerror or error}")
+    except NotAManifest as error:
+        return FileList(problem=f"it cannot be read: {error}")
+
+
+def is_all_there(saved: FileList | None, inventory: Inventory) -> bool:
+    """Whether a folder holds what its own list names and nothing else, and the list was written last."""
+    if saved is None or not saved.files:
+        return False
+    listed = {file.path: file.bytes for file in saved.files}
+    present = {entry.path: entry.size for entry in inventory.entries}
+    return listed == present and all(entry.ctime_ns <= saved.changed_at_ns for entry in inventory.entries)
 
 
 def algorithm_of(manifest: Manifest | None) -> str | None:
@@ -125,6 +143,36 @@ def write_manifest(folder: str, manifest: Manifest) -> None:
         with contextlib.suppress(OSError):
             os.unlink(beside)
         raise
+
+
+def _read_json(path: str) -> tuple[object, os.stat_result]:
+    """What stands in the file. OSError where it cannot be read, NotAManifest where it is not JSON."""
+    # O_NONBLOCK: a pipe in the file's place must not hold us.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAManifest("it is not a regular file")
+        raw = file.read(_LARGEST + 1)
+    if len(raw) > _LARGEST:
+        raise NotAManifest(f"it is larger than {_LARGEST >> 20} MiB")
+    try:
+        return json.loads(raw), status
+    except (ValueError, RecursionError) as error:
+        raise NotAManifest(f"it is not JSON: {error}") from None
+
+
+def _of_version(data: object, name: str, known: int) -> dict[str, Any]:
+    found: dict[str, Any] = _typed(data, dict, "it")
+    version = found.get(name)
+    if version is None:
+        raise NotAManifest(f"it has no {name} version")
+    if version != known:
+        raise NotAManifest(f"its version is {version!r}; this lastgood reads version {known}")
+    return found
+
+
+def _files_as_json(files: Iterable[FileDigest]) -> list[dict[str, Any]]:
+    return [{"path": file.path, "bytes": file.bytes, "digest": file.digest} for file in files]
 
 
 def _file(data: object) -> FileDigest:

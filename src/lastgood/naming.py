@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 OWN_PREFIX: Final = ".lastgood"
+FILE_LIST: Final = ".lastgood.json"  # inside a checkpoint, by our CheckpointManager
 ROOT_MARKER: Final = ".lastgood-root"
 OWN_FOLDER: Final = ".lastgood"
 ROOT_FOLDER: Final = "."

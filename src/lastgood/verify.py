@@ -12,14 +12,25 @@ from lastgood import deep, layouts, naming
 from lastgood.checks import run_checks
 from lastgood.discovery import discover
 from lastgood.errors import NotACheckpoint
-from lastgood.facts import Component, Facts, FileDigest, FileFacts, Inventory, Level, Manifest, Presence, Report
+from lastgood.facts import (
+    Component,
+    Facts,
+    FileDigest,
+    FileFacts,
+    FileList,
+    Inventory,
+    Level,
+    Manifest,
+    Presence,
+    Report,
+)
 from lastgood.findings import MEANINGS, Code, Finding, Severity, Verdict, conclude
 from lastgood.formats import Unsteady, read_file
 from lastgood.inventory import take_inventory
-from lastgood.manifest import manifest_of
+from lastgood.manifest import is_all_there, manifest_of, read_file_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _NEEDED_FOR_EXACT_RESUME: Final = (Component.WEIGHTS, Component.OPTIMIZER, Component.SCHEDULER, Component.RNG)
 
@@ -44,7 +55,7 @@ def verify(
     path = os.path.abspath(path)
     if level is Level.DEEP:
         deep.require_loaders(path)
-    inventory = take_inventory(path, inodes=inodes)
+    inventory, saved = take_inventory(path, inodes=inodes), read_file_list(path)
     if not inventory.entries and not inventory.temporary and not inventory.unreadable:
         raise NotACheckpoint(f"{path}: the folder is empty")
     if inside := _checkpoints_inside(path):
@@ -53,7 +64,7 @@ def verify(
     loaded: tuple[Finding, ...] = ()
     try:
         read = partial(read_file, path, level=level, on_bytes=on_bytes, digest=digest, threads=threads)
-        files = {facts.path: facts for facts in _read_files(read, inventory, manifest)}
+        files = {facts.path: facts for facts in _read_files(read, inventory, _known_digests(manifest, saved))}
         if level is Level.DEEP:
             loaded = deep.load_findings(path, files.values())
     except Unsteady as changed:
@@ -63,7 +74,7 @@ def verify(
         )
     if not unsteady and _has_changed(path, inventory, inodes=inodes):
         unsteady = (Finding(Code.STILL_BEING_WRITTEN, None, "files changed while they were read"),)
-    facts = _facts(path, inventory, files, previous, manifest)
+    facts = replace(_facts(path, inventory, files), previous=previous, manifest=manifest, saved=saved)
     findings = unsteady or deep.merged(run_checks(facts), loaded)
     return _report(path, facts, findings, level, time.monotonic() - started)
 
@@ -78,6 +89,7 @@ class Outline:
     lacking: tuple[str, ...]  #: required, not there
     expected: tuple[str, ...]  #: usual beside what is there, not there
     sound: bool  #: every file as long as its header says
+    declared: bool = False  #: the job's own list, written last, names what is there and nothing else
 
 
 def outline(path: str, inventory: Inventory) -> Outline:
@@ -95,6 +107,7 @@ def outline(path: str, inventory: Inventory) -> Outline:
         lacking=tuple(finding.file or finding.message for finding in layout.missing(names, files)),
         expected=tuple(layout.still_expected(names)),
         sound=not any(_is_error(problem) for facts in files.values() for problem in facts.problems),
+        declared=is_all_there(read_file_list(path), inventory),
     )
 
 
@@ -107,14 +120,18 @@ def _checkpoints_inside(path: str) -> list[str]:
 
 
 def _read_files(
-    read: Callable[..., FileFacts], inventory: Inventory, manifest: Manifest | None = None
+    read: Callable[..., FileFacts], inventory: Inventory, known: Iterable[Mapping[str, str | None]] = ()
 ) -> Iterator[FileFacts]:
-    kept = {file.path: file.digest for file in manifest.files} if manifest else {}
+    """What each file tells. `known`: digests from before, by path; where one is another now, it is read again."""
     for entry in inventory.entries:
         facts = read(entry)
-        if _is_damaged(facts) or _differs(kept.get(entry.path), facts.digest):
+        if _is_damaged(facts) or any(_differs(digests.get(entry.path), facts.digest) for digests in known):
             facts = _confirmed(facts, read(entry, fresh=True))
         yield facts
+
+
+def _known_digests(*lists: Manifest | FileList | None) -> list[Mapping[str, str | None]]:
+    return [{file.path: file.digest for file in known.files} for known in lists if known]
 
 
 def _is_damaged(facts: FileFacts) -> bool:
@@ -146,13 +163,7 @@ def _has_changed(path: str, inventory: Inventory, *, inodes: bool) -> bool:
         return True
 
 
-def _facts(
-    path: str,
-    inventory: Inventory,
-    files: Mapping[str, FileFacts],
-    previous: Manifest | None,
-    manifest: Manifest | None,
-) -> Facts:
+def _facts(path: str, inventory: Inventory, files: Mapping[str, FileFacts]) -> Facts:
     names = inventory.names
     layout = layouts.recognise(names)
     reading = layout.read(names, files)
@@ -173,8 +184,6 @@ def _facts(
         weights=reading.weights,
         optimizer=reading.optimizer,
         rng=reading.rng,
-        previous=previous,
-        manifest=manifest,
     )
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,6 +25,7 @@ from lastgood.findings import Verdict
 from lastgood.inventory import take_inventory
 from lastgood.own_look import own_look
 from lastgood.resume import Wishes
+from pretending import answering, listening
 from worker_world import World, world_in
 
 if TYPE_CHECKING:
@@ -36,53 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WISHES = Wishes()
-READY = {"ready": True, "obstacles": [], "runs": []}
-
-
-class Pretender:
-    """Answers GET as it is told, by path; remembers what it was asked."""
-
-    def __init__(self, answers: dict[str, tuple[int, Any]]) -> None:
-        self.answers, self.asked = answers, []  # type: tuple[dict[str, tuple[int, Any]], list[str]]
-        pretender = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                pretender.asked.append(self.path)
-                status, content = pretender.answers.get(self.path.partition("?")[0], (404, {"detail": "Not Found"}))
-                body = content.encode() if isinstance(content, str) else json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.service = Service(f"http://127.0.0.1:{self.server.server_address[1]}")
-
-
-@contextmanager
-def answering(latest: tuple[int, Any], folder: Path, **status: Any) -> Iterator[Pretender]:
-    """A service that watches `folder`, in which one run lies."""
-    runs = [{"name": ".", "path": str(folder)}]
-    told = READY | {"watch": {"roots": [str(folder)]}, "runs": runs} | status
-    with listening({"/status": (200, told), "/checkpoints/latest": latest}) as made:
-        yield made
-
-
-@contextmanager
-def listening(answers: dict[str, tuple[int, Any]]) -> Iterator[Pretender]:
-    made = Pretender(answers)
-    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield made
-    finally:
-        made.server.shutdown()
-        made.server.server_close()
-        thread.join()
 
 
 @pytest.fixture

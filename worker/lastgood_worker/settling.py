@@ -156,7 +156,8 @@ def _not_rewritten(watched: Watched) -> str | None:
 
 
 def _evidence(watched: Watched, outline: Outline) -> Evidence:
-    if watched.declared and outline.known:  # of what we do not know, not even the job can say what is still to come
+    # Of a layout that we do not know, the job's word alone leaves open what is still to come; its list does not.
+    if outline.declared or (watched.declared and outline.known):
         return Evidence.DECLARED
     if outline.last_file and _is_newest(outline.last_file, watched.inventory):
         return Evidence.MARKER

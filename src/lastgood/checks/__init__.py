@@ -34,6 +34,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     health.check_weights_are_not_zero,
     health.check_no_zero_pages_at_the_end,
     kept.check_bytes_are_those_of_the_manifest,
+    kept.check_bytes_are_those_that_were_saved,
     kept.check_no_file_is_of_the_previous_checkpoint,
     steps.check_steps_agree,
 )

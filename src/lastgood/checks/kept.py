@@ -1,14 +1,15 @@
-"""The bytes against those that were judged before: the checkpoint's own manifest, and its predecessor's."""
+"""The bytes against those known from before: as the job saved them, as they were judged, those of the predecessor."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lastgood import naming
 from lastgood.facts import Component
 from lastgood.findings import Code, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from lastgood.facts import Facts, FileDigest, FileFacts, Manifest
 
@@ -17,15 +18,30 @@ def check_bytes_are_those_of_the_manifest(facts: Facts) -> Iterator[Finding]:
     """Every file of the manifest is there, as long and with the bytes that it had."""
     if facts.manifest is None:
         return
+    yield from _changes(facts, facts.manifest.files, "verified")
     listed = {file.path for file in facts.manifest.files}
-    for kept in facts.manifest.files:
-        file = facts.files.get(kept.path)
-        if file is None:
-            yield Finding(Code.MANIFEST_FILE_MISSING, kept.path, "the manifest lists it")
-        elif why := _difference(kept, file):
-            yield Finding(Code.MANIFEST_MISMATCH, kept.path, why)
     for path in sorted(facts.files.keys() - listed):
         yield Finding(Code.MANIFEST_FILE_NEW, path, "the manifest does not list it")
+
+
+def check_bytes_are_those_that_were_saved(facts: Facts) -> Iterator[Finding]:
+    """Every file that the job says it saved is there, as long and with the bytes that it wrote."""
+    if facts.saved is None:
+        return
+    if facts.saved.problem is not None:
+        yield Finding(Code.FILE_LIST_BROKEN, naming.FILE_LIST, facts.saved.problem)
+    told = {finding.file for finding in check_bytes_are_those_of_the_manifest(facts)}
+    yield from _changes(facts, (file for file in facts.saved.files if file.path not in told), "saved")
+
+
+def _changes(facts: Facts, known: Iterable[FileDigest], when: str) -> Iterator[Finding]:
+    """What is no longer as it was when it was saved, or verified."""
+    for kept in known:
+        file = facts.files.get(kept.path)
+        if file is None:
+            yield Finding(Code.MANIFEST_FILE_MISSING, kept.path, f"it was there when it was {when}")
+        elif why := _difference(kept, file, when):
+            yield Finding(Code.MANIFEST_MISMATCH, kept.path, why)
 
 
 def check_no_file_is_of_the_previous_checkpoint(facts: Facts) -> Iterator[Finding]:
@@ -64,12 +80,12 @@ def _went_on(facts: Facts, before: Manifest) -> bool:
     )
 
 
-def _difference(kept: FileDigest, file: FileFacts) -> str | None:
+def _difference(kept: FileDigest, file: FileFacts, when: str) -> str | None:
     if kept.bytes != file.size:
-        return f"{file.size} bytes, {kept.bytes} in the manifest"
+        return f"{file.size} bytes, {kept.bytes} when it was {when}"
     if kept.digest is None or file.digest is None or _algorithm(kept.digest) != _algorithm(file.digest):
         return None
-    return None if kept.digest == file.digest else "its bytes are not those that were verified"
+    return None if kept.digest == file.digest else f"its bytes are not those that were {when}"
 
 
 def _is_as_kept(file: FileFacts | None, digest: str | None) -> bool:

@@ -12,18 +12,20 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lastgood import __version__, client, resume
+from lastgood import client, naming, resume
 from lastgood.errors import NoCheckpointsYet
+from lastgood.facts import FileDigest
 from lastgood.findings import Verdict
 from lastgood.formats.scan import Source, scan_file
 from lastgood.inventory import take_inventory
+from lastgood.manifest import file_list_as_json
 from lastgood.settings import read_settings
 from lastgood.settings_file import settings_text
-from lastgood.training import rng, state, weights
+from lastgood.training import ranks, rng, state, weights
 from lastgood.training.whole_folder import make_folders, put_back, sync_tree, whole_folder
 from lastgood.verify import verify
 
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from lastgood.settings import Settings
 
 _log = logging.getLogger("lastgood")
-LIST_FILE: Final = ".lastgood.json"
-_LIST_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +111,9 @@ class CheckpointManager:
         """Loads the last good checkpoint, as the service, its file or our own look names it. None: none was saved yet.
 
         A refusal is raised: that none of those that are there can be handed out is no reason to start from scratch.
+        Under torch.distributed every process calls it, and the first one asks.
         """
-        put_back(self.folder)
-        found = self._last_good()
+        found = ranks.told_by_first(self._last_good)
         if found is None:
             return None
         for warning in found["warnings"]:
@@ -134,10 +134,10 @@ class CheckpointManager:
 
     def _last_good(self) -> Mapping[str, Any] | None:
         settings = self._settings
-        service = client.Service(settings.service_url.rstrip("/"), client.token_from(settings.token_path))
+        put_back(self.folder)
         wishes = resume.Wishes(accept=Verdict(settings.accept))
         try:
-            return client.latest_in(self.folder, service, wishes, run=".", root=settings.root)
+            return client.latest_in(self.folder, client.service_of(settings), wishes, run=".", root=settings.root)
         except NoCheckpointsYet:
             return None
 
@@ -160,7 +160,7 @@ class CheckpointManager:
         safetensors: bool = True,
     ) -> None:
         """Saves everything into this folder, in place of what is there. After an error that is as it was."""
-        if _is_another_rank():
+        if not ranks.is_first():
             return
         content = {
             "global_step": global_step,
@@ -207,10 +207,10 @@ class CheckpointManager:
         state.restore("scheduler", scheduler, found)
         state.restore("scaler", scaler, found)
         state.restore_dataloader(dataloader, found)
-        if _is_another_rank():  # with those of the first, all would draw the same
-            _log.warning("random states are saved of the first process alone: this one's stay as they are")
-        else:
+        if ranks.is_first():
             rng.restore_rng_states(found.get(state.RNG))  # last: nothing may be drawn after it
+        else:  # with those of the first, all would draw the same
+            _log.warning("random states are saved of the first process alone: this one's stay as they are")
         return state.progress_of(found, folder)
 
     @staticmethod
@@ -249,12 +249,9 @@ def _as_mapping(config: Any) -> Mapping[str, Any] | None:
 
 def _write_list(folder: str, step: int) -> None:
     """Our own list of the files: the last to be written, it says that the save is finished."""
-    files = [
-        {"path": entry.path, "bytes": entry.size, "digest": _digest(folder, entry.path, entry.size)}
-        for entry in take_inventory(folder).entries
-    ]
-    content = {"lastgood_checkpoint": _LIST_VERSION, "lastgood": __version__, "step": step, "files": files}
-    _write_json(os.path.join(folder, LIST_FILE), content)
+    entries = take_inventory(folder).entries
+    files = [FileDigest(entry.path, entry.size, _digest(folder, entry.path, entry.size)) for entry in entries]
+    _write_json(os.path.join(folder, naming.FILE_LIST), file_list_as_json(step, files))
 
 
 def _digest(folder: str, path: str, size: int) -> str:
@@ -265,9 +262,3 @@ def _write_json(path: str, content: Mapping[str, Any]) -> None:
     with open(path, "w", encoding="utf-8") as file:
         json.dump(content, file, indent=2)
         file.write("\n")
-
-
-def _is_another_rank() -> bool:
-    """Of several processes the first one saves."""
-    distributed = torch.distributed
-    return bool(distributed.is_available() and distributed.is_initialized() and distributed.get_rank() != 0)

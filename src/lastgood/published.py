@@ -1,0 +1,98 @@
+"""The worker's answer in `RUN/.lastgood/latest.json`, as a client takes it where no service answers."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from lastgood import naming, resume
+from lastgood.discovery import discover
+from lastgood.errors import CannotTell, NotACheckpoint
+from lastgood.facts import Component, Presence
+from lastgood.findings import Verdict
+from lastgood.inventory import take_inventory
+from lastgood.latest import inodes_are_stable
+from lastgood.life import State
+from lastgood.records import Evidence, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DAMAGED: Final = frozenset({"incomplete", "corrupt", "unhealthy", "evidence"})  # reasons that hold for every asker
+
+
+def answer_in_file(run_folder: str, wishes: resume.Wishes) -> dict[str, Any] | None:
+    """The answer in latest.json, if it still holds, fits the wishes, and nothing newer came since it was written."""
+    try:
+        answer, written_at = _read_latest(run_folder)
+        path = os.path.join(run_folder, answer["name"])
+        inventory = take_inventory(path, inodes=inodes_are_stable(run_folder))
+        # Refused for a reason that these wishes share; where the file was written for stricter ones, we look ourselves.
+        refused = {s["name"] for s in answer["skipped"] if s["reason"] in _DAMAGED}
+        fits = resume.refusal_of(_record_from(answer), wishes, frozenset()) is None
+    except (OSError, ValueError, KeyError, TypeError, NotACheckpoint, CannotTell):
+        return None
+    others = [c for c in discover(run_folder).candidates if c.run == naming.ROOT_FOLDER and c.name != answer["name"]]
+    newer = [
+        c
+        for c in others
+        if c.mtime_ns > written_at or (c.number > _number(answer["name"]) and c.name not in refused and not c.copy)
+    ]
+    same = inventory.fingerprint == answer["fingerprint"]
+    return {**answer, "path": path} if same and fits and not newer else None
+
+
+def refused_in_file(run_folder: str) -> dict[str, resume.Reason]:
+    """What latest.json refuses, whatever anybody wishes, and nobody has touched since it was written."""
+    try:
+        answer, written_at = _read_latest(run_folder)
+        told = answer["refusal"].get("refused", ()) if "refusal" in answer else answer["skipped"]
+        reasons = {s["name"]: (str(s["reason"]), str(s["message"])) for s in told if s["reason"] in _DAMAGED}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {name: reason for name, reason in reasons.items() if _is_older(os.path.join(run_folder, name), written_at)}
+
+
+def _is_older(path: str, moment: int) -> bool:
+    try:
+        return all(entry.ctime_ns < moment for entry in take_inventory(path).entries)
+    except (NotACheckpoint, CannotTell):
+        return False
+
+
+def _read_latest(run_folder: str) -> tuple[dict[str, Any], int]:
+    """What latest.json says, and when it was written, in nanoseconds."""
+    with open(os.path.join(run_folder, naming.OWN_FOLDER, "latest.json"), encoding="utf-8") as file:
+        answer: dict[str, Any] = json.load(file)
+        return answer, os.fstat(file.fileno()).st_mtime_ns
+
+
+def _number(name: str) -> int:
+    return naming.step_in_name(name) or 0
+
+
+def _record_from(answer: Mapping[str, Any]) -> Record:
+    """As much of the record behind an answer as the wishes look at."""
+    saved = datetime.fromisoformat(answer["saved_at"])
+    return Record(
+        id=answer["id"],
+        run=answer["run"],
+        root=answer["root"],
+        relative_path=answer["relative_path"],
+        name=answer["name"],
+        number=_number(answer["name"]),
+        generation=1,
+        state=State.VERIFIED,
+        first_seen_at=saved,
+        saved_at=saved,
+        bytes=answer["bytes"],
+        fingerprint=answer["fingerprint"],
+        evidence=Evidence(answer["evidence"]),
+        verdict=Verdict(answer["verdict"]),
+        step_in_state=answer["step"],
+        world_size=answer["world_size"],
+        components={Component(c): Presence(p) for c, p in answer["components"].items()},
+        warnings=tuple(answer["warnings"]),
+    )

@@ -1,0 +1,86 @@
+"""`lastgood.resume_point`: from a training job, in one call."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+import lastgood
+from builders import hf_files, make_hf_checkpoint, write_files
+from lastgood.errors import NoneAcceptable, SettingsError
+from pretending import answering
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder that nobody watches, and an environment in which nobody answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("LASTGOOD_URL", f"http://127.0.0.1:{probe.getsockname()[1]}")
+    monkeypatch.setenv("LASTGOOD_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_path_alone_is_one_call(alone: Path) -> None:
+    make_hf_checkpoint(alone / "output" / "checkpoint-100", 100)
+    assert lastgood.resume_point(alone / "output") == str(alone / "output" / "checkpoint-100")
+
+
+def test_none_means_that_nothing_was_saved_and_a_refusal_is_raised(alone: Path) -> None:
+    (alone / "output").mkdir()
+    assert lastgood.resume_point(alone / "output") is None
+    write_files(alone / "output" / "checkpoint-100", hf_files(100)[:2])
+    with pytest.raises(NoneAcceptable):
+        lastgood.resume_point(alone / "output")
+
+
+def test_every_wish_of_the_command_is_one_of_the_call_too(alone: Path) -> None:
+    with (
+        answering((200, {"name": "a", "path": "/a", "warnings": []}), alone) as made,
+        pytest.MonkeyPatch.context() as m,
+    ):
+        m.setenv("LASTGOOD_URL", made.service.url)
+        found = lastgood.resume_point(
+            alone,
+            run=".",
+            accept="partial",
+            require=["rng", "optimizer"],
+            world_size=2,
+            max_step=9,
+            strict=True,
+            wait=1.5,
+        )
+    assert found == "/a"
+    asked = "run=.&accept=partial&require=optimizer%2Crng&world_size=2&max_step=9&strict=true&wait=1.5"
+    assert made.asked[-1] == f"/checkpoints/latest?{asked}"
+
+
+def test_a_component_that_there_is_not_is_named(alone: Path) -> None:
+    with pytest.raises(SettingsError, match="'optimiser' is not a valid Component; the components are config, weights"):
+        lastgood.resume_point(alone, require=["optimiser"])
+
+
+def test_a_quick_look_reads_no_payload_and_says_so(alone: Path, caplog: pytest.LogCaptureFixture) -> None:
+    output = alone / "output"
+    make_hf_checkpoint(output / "checkpoint-100", 100)
+    weights = make_hf_checkpoint(output / "checkpoint-200", 200) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + struct.pack("<f", float("nan")))
+    assert lastgood.resume_point(output) == str(output / "checkpoint-100")
+    assert "headers alone" not in caplog.text
+    assert lastgood.resume_point(output, quick=True) == str(output / "checkpoint-200")
+    assert "headers alone" in caplog.text
+
+
+def test_what_is_to_be_known_of_the_answer_is_logged(alone: Path, caplog: pytest.LogCaptureFixture) -> None:
+    answer = {"name": "a", "path": "/a", "warnings": [{"message": "two jobs save here"}]}
+    with answering((200, answer), alone) as made, pytest.MonkeyPatch.context() as m:
+        m.setenv("LASTGOOD_URL", made.service.url)
+        lastgood.resume_point(alone)
+    assert "a: two jobs save here" in caplog.text

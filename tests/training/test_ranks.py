@@ -1,0 +1,107 @@
+"""Several processes of one job: the first one asks and saves, and all of them go on from the same checkpoint."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from lastgood.errors import LastgoodError, NoneAcceptable
+from lastgood.training import ranks
+from small_job import Recipe, SmallJob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lastgood.training import CheckpointManager
+
+
+def in_two_processes(store: Path, act: Callable[[int], Any]) -> list[str]:
+    """What `act(rank)` returned, or raised, in each of two processes of one group, as text."""
+    readers = []
+    for rank in range(2):
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            try:
+                os.close(reader)
+                torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+                try:
+                    told = str(act(rank))
+                except LastgoodError as error:
+                    told = f"{type(error).__name__}: {error}"
+                os.write(writer, told.encode())
+                torch.distributed.barrier()
+            finally:
+                os._exit(0)
+        os.close(writer)
+        readers.append(reader)
+    found = []
+    for reader in readers:
+        with open(reader, encoding="utf-8") as pipe:
+            found.append(pipe.read())
+        os.wait()
+    return found
+
+
+def test_the_first_process_asks_and_all_load_the_same(manager: CheckpointManager, tmp_path: Path) -> None:
+    job = SmallJob(Recipe())
+    job.train(3)
+    job.save(manager)
+
+    def restore(rank: int) -> str:
+        manager.__dict__["_last_good"] = manager._last_good if rank == 0 else None  # who else asked would fail
+        resumed = SmallJob(Recipe(), seed=rank)
+        start = resumed.restore(manager)
+        assert start is not None
+        same = resumed.everything()["weights"] == job.everything()["weights"]
+        return f"{start.step} {same}"
+
+    assert in_two_processes(tmp_path / "store", restore) == ["3 True", "3 True"]
+
+
+def test_a_refusal_stops_all_of_them(manager: CheckpointManager, tmp_path: Path) -> None:
+    job = SmallJob(Recipe())
+    job.train(1)
+    os.truncate(os.path.join(job.save(manager), "training_state.pt"), 100)
+    told = in_two_processes(tmp_path / "store", lambda _rank: SmallJob(Recipe()).restore(manager))
+    assert [text.partition(":")[0] for text in told] == [NoneAcceptable.__name__, LastgoodError.__name__]
+    assert all("none of 1 judged checkpoints can be handed out" in text for text in told)
+
+
+def test_the_others_save_nothing(manager: CheckpointManager, tmp_path: Path) -> None:
+    def save(rank: int) -> str:
+        job = SmallJob(Recipe())
+        job.step = rank + 1
+        job.save(manager)
+        return str(rank)
+
+    assert in_two_processes(tmp_path / "store", save) == ["0", "1"]
+    assert os.listdir(manager.folder) == ["checkpoint-1"]
+
+
+def test_whatever_goes_wrong_in_the_first_process_nobody_waits_for_ever(tmp_path: Path) -> None:
+    def ask() -> str:
+        raise RuntimeError("the disk burns")
+
+    def told(_rank: int) -> str:
+        try:
+            return ranks.told_by_first(ask)
+        except RuntimeError as error:
+            return f"itself: {error}"
+
+    first, second = in_two_processes(tmp_path / "store", told)
+    assert first == "itself: the disk burns"
+    assert second == "LastgoodError: the first process could not tell: the disk burns"
+
+
+def test_a_job_of_one_process_asks_for_itself() -> None:
+    assert ranks.told_by_first(lambda: 7) == 7
+    assert ranks.is_first()
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
