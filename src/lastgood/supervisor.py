@@ -78,7 +78,7 @@ def _environ(settings: Settings) -> dict[str, str]:
 
 def _start(module: str, environ: dict[str, str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", module],
+        [sys.executable, "-P", "-m", module],  # -P: whatever lies in the working folder is not ours to import
         env=environ,
         preexec_fn=_end_with_parent,  # noqa: PLW1509 - no thread runs yet
     )

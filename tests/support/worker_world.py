@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,6 +44,10 @@ class CountingJudging(Judging):
     def start(self, job: Job) -> None:
         self.read.append(job.name)
         super().start(job)
+
+    def crawl(self, *, crawling: bool) -> None:
+        """Whether the next judges come to no end."""
+        self._reading = replace(self._reading, max_rate=int(crawling))
 
 
 @dataclass
@@ -106,6 +110,12 @@ class World:
             if self.at >= end:
                 return
             self.at = min(end, self.at + wait)
+
+    def advance_until_read(self) -> None:
+        """Time passes until a judge has been set to work; what it finds is not looked at yet."""
+        while self.judging.job is None:
+            self.worker.look()
+            self.at += 0.5
 
     def judge(self) -> None:
         """Until the judge has nothing left that could be read at this moment."""

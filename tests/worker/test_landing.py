@@ -354,6 +354,7 @@ def test_a_trainers_own_rotation_file_by_file_is_no_alarm(world: World) -> None:
 def test_what_is_removed_is_gone_whatever_stage_it_was_in(world: World, stage: str) -> None:
     look_at_landing(world)
     write_files(world.path(100), hf_files(100)[: -1 if stage == "landing" else None])
+    world.judging.crawl(crawling=stage == "settled")
     world.advance(2)
     if stage == "verified":
         world.judge()

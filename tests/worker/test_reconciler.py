@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
-from builders import hf_files, make_hf_checkpoint, write_file, write_files
+from builders import hf_files, make_hf_checkpoint, write_files
 from lastgood.catalog import Root
-from lastgood.findings import Code, Verdict
+from lastgood.findings import Verdict
 from lastgood.life import State
 from lastgood_worker import marking
 from worker_world import World, rewrite_in_place, world_in
@@ -322,61 +321,6 @@ def test_a_lost_catalog_is_found_again_on_disk(world: World) -> None:
     world.settle(10)
     assert world.latest() == "checkpoint-200"
     assert sorted(world.judging.read) == ["checkpoint-100", "checkpoint-200"]
-
-
-# --- the judge ---
-
-
-def kill_judge(world: World) -> None:
-    child = world.judging._child
-    assert child is not None
-    os.kill(child._process.pid, signal.SIGKILL)
-    child._process.wait()
-
-
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_judge_that_is_killed_is_tried_once_more(world: World, times: int) -> None:
-    make_hf_checkpoint(world.path(100), 100)
-    while world.judging.job is None:
-        world.look()
-        world.at += 0.5
-    for _ in range(times):
-        before = world.judging._child
-        kill_judge(world)
-        while world.judging._child is before:
-            world.wake.wait(10)
-            world.look()
-    world.judge()
-    if times == 1:
-        assert world.latest() == "checkpoint-100"
-        return
-    _, report = world.catalog.record(world.record().id)
-    assert report is not None
-    assert world.record().verdict is Verdict.UNREADABLE
-    assert [finding["code"] for finding in report["findings"]] == [Code.CHECKER_DIED]
-    assert len(world.events("damaged")) == 1
-
-
-def test_what_could_not_be_read_is_tried_again_later(world: World) -> None:
-    test_a_judge_that_is_killed_is_tried_once_more(world, 2)
-    world.settle(60)
-    assert world.latest() is None
-    world.settle(600)
-    assert world.latest() == "checkpoint-100"
-
-
-def test_what_was_read_of_a_folder_that_changed_meanwhile_is_dropped(world: World) -> None:
-    world.look()
-    make_hf_checkpoint(world.path(100), 100)
-    while world.judging.job is None:
-        world.look()
-        world.at += 0.5
-    write_file(world.path(100), *hf_files(100)[-1])
-    while not (child := world.judging._child) or not child.ended:
-        world.wake.wait(10)
-    world.look()
-    assert world.record().state is State.LANDING
-    assert world.record().verdict is None
 
 
 def test_the_newest_is_read_first(world: World) -> None:

@@ -1,7 +1,7 @@
 """The child process that reads one checkpoint. A file that kills or hangs it takes nothing else along.
 
-One JSON line in on stdin, a `lastgood_worker.judging.Job` and how to read it. Lines out: {"read": bytes} now and then,
-last {"report", "manifest"} or {"trouble"}.
+It is given a `lastgood_worker.judging.Job` and how to read it. It tells JSON objects: {"read": bytes} now and then, last
+{"report", "manifest"} or {"trouble"}.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import ctypes
 import json
 import os
 import signal
-import sys
 import time
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.errors import LastgoodError
@@ -23,22 +21,22 @@ from lastgood_worker.manners import Manners, bound_memory, read_pressures, take_
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from multiprocessing.connection import Connection
 
 _SET_PARENT_DEATH_SIGNAL: Final = 1  # prctl(2)
 _TELL_EVERY: Final = 0.2
 
 
-def main() -> None:
+def run(job: Mapping[str, Any], telling: Connection) -> None:
+    """The whole life of the process."""
+    # Our parent forks for the worker and ends with it.
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    import_module("lastgood.formats.floats")  # now, while nothing waits for us: numpy takes a while
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the worker ends us
-    line = sys.stdin.readline()
-    if not line or os.getppid() == 1:
+    if os.getppid() == 1:
         return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the worker ends us
     take_a_low_priority()
     bound_memory()
-    job = json.loads(line)
-    progress = _Progress(job["max_rate"])
+    progress = _Progress(job["max_rate"], telling)
     manifest = own_manifest(job)
     try:
         report = verify(
@@ -51,10 +49,10 @@ def main() -> None:
             on_bytes=progress.heard,
         )
     except LastgoodError as error:
-        _tell({"trouble": str(error)})
+        _tell(telling, {"trouble": str(error)})
         return
     kept = report.manifest and manifest_as_json(report.manifest)
-    _tell({"report": report_as_json(report), "manifest": kept})
+    _tell(telling, {"report": report_as_json(report), "manifest": kept})
 
 
 def own_manifest(job: Mapping[str, Any]) -> Manifest | None:
@@ -74,8 +72,8 @@ def _manifest_at(path: str | None) -> Manifest | None:
 
 
 class _Progress:
-    def __init__(self, max_rate: int) -> None:
-        self._read, self._told_at = 0, time.monotonic()
+    def __init__(self, max_rate: int, telling: Connection) -> None:
+        self._read, self._told_at, self._telling = 0, time.monotonic(), telling
         self._manners = Manners(
             max_rate, monotonic=time.monotonic, sleep=time.sleep, pressures=read_pressures, alive=self._tell
         )
@@ -88,13 +86,8 @@ class _Progress:
     def _tell(self) -> None:
         if time.monotonic() - self._told_at >= _TELL_EVERY:
             self._told_at = time.monotonic()
-            _tell({"read": self._read})
+            _tell(self._telling, {"read": self._read})
 
 
-def _tell(message: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()
+def _tell(telling: Connection, message: Mapping[str, Any]) -> None:
+    telling.send_bytes(json.dumps(message).encode())

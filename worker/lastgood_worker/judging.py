@@ -1,18 +1,19 @@
-"""One checkpoint at a time is read in a child process; a second child stands ready, so that starting costs no time."""
+"""One checkpoint at a time is read in a child process, forked from one that has loaded all it needs (decision 0009)."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import multiprocessing
 import threading
 from dataclasses import asdict, dataclass, replace
-from typing import IO, TYPE_CHECKING, Any, Final
+from multiprocessing import forkserver
+from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.errors import NotAManifest
 from lastgood.facts import FileDigest, Level, Manifest, Report, report_from_json
 from lastgood.findings import Code, Finding, Verdict
 from lastgood.manifest import manifest_from_json
+from lastgood_worker import judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from lastgood.settings import Settings
 
 _TRIES: Final = 2
+_LOADED_BEFORE: Final = ["lastgood_worker.judge", "lastgood.formats.floats"]
+_forking: Final = multiprocessing.get_context("forkserver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,12 @@ class Judging:
         reading: Reading = Reading(),
     ) -> None:
         self._wake, self._monotonic, self._stall, self._reading = wake, monotonic, stall_seconds, reading
-        self._spare = _Child(wake, monotonic)
         self._child: _Child | None = None
         self._job: Job | None = None
         self._tries = 0
         self._started = 0.0
+        _forking.set_forkserver_preload(_LOADED_BEFORE)
+        forkserver.ensure_running()  # now, while nothing waits for it: numpy takes a while to load
 
     @property
     def job(self) -> Job | None:
@@ -140,68 +144,57 @@ class Judging:
 
     def stop(self) -> None:
         self.cancel()
-        self._spare.kill()
 
     def _launch(self, job: Job) -> None:
         self._tries += 1
-        self._child, self._spare = self._spare, _Child(self._wake, self._monotonic)
         self._started = self._monotonic()
-        self._child.send({**job.as_json(), **asdict(self._reading)})
+        self._child = _Child(self._wake, self._monotonic, {**job.as_json(), **asdict(self._reading)})
 
 
 class _Child:
-    """A judge process and the thread that listens to it."""
+    """A judge process and the thread that listens to it. It tells in JSON: what comes from there is never unpickled."""
 
-    def __init__(self, wake: threading.Event, monotonic: Callable[[], float]) -> None:
+    def __init__(self, wake: threading.Event, monotonic: Callable[[], float], job: Mapping[str, Any]) -> None:
         self._wake, self._monotonic = wake, monotonic
         self.read = 0
         self.message: Mapping[str, Any] | None = None
         self.ended = False
-        self._heard_at: float | None = None
-        self._process = subprocess.Popen(
-            # -P: whatever lies in the working folder is not ours to import.
-            [sys.executable, "-P", "-m", "lastgood_worker.judge"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        threading.Thread(target=self._listen, name="judge", daemon=True).start()
-
-    def send(self, job: Mapping[str, Any]) -> None:
-        self._heard_at = self._monotonic()
-        stdin = _pipe(self._process.stdin)
+        self._heard_at = monotonic()
+        self._told, telling = _forking.Pipe(duplex=False)
+        self.process = _forking.Process(target=judge.run, args=(job, telling), name="judge", daemon=True)
         try:
-            stdin.write(json.dumps(job) + "\n")
-            stdin.flush()
-        except BrokenPipeError:
-            pass  # it died while it waited: poll finds it ended, without a message
+            self.process.start()
+            threading.Thread(target=self._listen, name="judge", daemon=True).start()
+        except (OSError, EOFError):  # what forks for us was killed; the next start brings it back
+            self._end()
+        finally:
+            telling.close()
 
     def stalled(self, seconds: float) -> bool:
-        return self._heard_at is not None and self._monotonic() - self._heard_at > seconds
+        return self._monotonic() - self._heard_at > seconds
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        if self.process.pid is not None:
+            self.process.kill()
+            self.process.join()
 
     def _listen(self) -> None:
-        for line in _pipe(self._process.stdout):
-            self._heard_at = self._monotonic()
+        while True:
             try:
-                message = json.loads(line)
-            except ValueError:
-                break  # killed in the middle of a line
+                message = json.loads(self._told.recv_bytes())
+            except (OSError, EOFError):
+                break
+            self._heard_at = self._monotonic()
             if "read" in message:
                 self.read = message["read"]
             else:
                 self.message = message
-        self._process.wait()
+        self._end()
+
+    def _end(self) -> None:
+        self._told.close()
         self.ended = True
         self._wake.set()
-
-
-def _pipe(stream: IO[str] | None) -> IO[str]:
-    assert stream is not None
-    return stream
 
 
 def _outcome(job: Job, message: Mapping[str, Any] | None) -> Outcome:
