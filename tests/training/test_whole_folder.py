@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 import select
+import shutil
 import signal
-import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from injecting import CHANGES, calls_of, killed_at
 from lastgood import naming
 from lastgood.discovery import discover
 from lastgood.findings import Verdict
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lastgood.training import CheckpointManager
-
-CHANGES_NOTHING = {"builtins.id", "os.scandir", "os.listdir", "os.walk"}
 
 
 @pytest.fixture
@@ -55,27 +55,6 @@ def in_a_child(act: Callable[[int], Any]) -> tuple[int, int]:
     return child, reader
 
 
-def killed_at_event(number: int, save: Callable[[], Any]) -> bool:
-    """Saves in a child that is killed before its so-many-th call that Python audits. Whether it came so far."""
-
-    def act(_writer: int) -> None:
-        left = number
-
-        def count(event: str, _arguments: Any) -> None:
-            nonlocal left
-            left -= event not in CHANGES_NOTHING
-            if left < 0 and event != "os.kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(count)
-        save()
-        os._exit(0)
-
-    child, reader = in_a_child(act)
-    os.close(reader)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-
-
 def assert_all_that_is_there_is_good(manager: CheckpointManager, *names: str) -> None:
     found = {candidate.name for candidate in discover(manager.folder).candidates}
     assert found >= set(names)
@@ -86,27 +65,47 @@ def assert_all_that_is_there_is_good(manager: CheckpointManager, *names: str) ->
     assert all(naming.is_temporary(name) for name in others), others
 
 
+@pytest.mark.needs("strace")
 @pytest.mark.parametrize(
-    ("steps", "exchange"),
+    ("steps", "exchange", "calls"),
     [
-        pytest.param(2, True, id="a new checkpoint"),
-        pytest.param(1, True, id="one in place of another"),
-        pytest.param(1, False, id="in place of another where names cannot be exchanged"),
+        pytest.param(2, True, "all", id="a new checkpoint, at every call"),
+        pytest.param(1, True, CHANGES, id="one in place of another"),
+        pytest.param(1, False, CHANGES, id="in place of another where names cannot be exchanged"),
     ],
 )
-def test_a_save_killed_at_any_call_leaves_nothing_that_looks_finished(
-    manager: CheckpointManager, job: SmallJob, monkeypatch: pytest.MonkeyPatch, steps: int, exchange: bool
+def test_a_save_killed_at_any_system_call_leaves_nothing_that_looks_finished(
+    manager: CheckpointManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, exchange: bool, calls: str
 ) -> None:
     if not exchange:
         monkeypatch.setattr(whole_folders, "_exchange", no_exchange)
-    job.step = steps
-    number = 0
-    while killed_at_event(number, lambda: job.save(manager)):
+    job = SmallJob(Recipe())
+    job.train(1)
+    job.model.config = {"width": 6}  # so that the weights get a file of their own
+
+    def save_after(step: int) -> None:
+        job.step = step
+        job.save(manager)
+
+    save_after(1)
+    before = shutil.copytree(manager.folder, tmp_path / "before")
+
+    def begin_again() -> None:
+        shutil.rmtree(manager.folder)
+        shutil.copytree(before, manager.folder)
+
+    begin_again()
+    points = calls_of(lambda: save_after(steps), tmp_path / "calls", calls)
+    ended = Counter[str]()
+    for name, number in points:
+        begin_again()
+        ended[name] += killed_at(lambda: save_after(steps), name, number)
         whole_folders.put_back(manager.folder)  # as the next save and the next start do
         assert_all_that_is_there_is_good(manager, "checkpoint-1")
-        number += 1
-    assert number > 15
-    job.save(manager)
+    print(f"killed at {ended.total()} of {len(points)} system calls: {dict(ended)}")
+    assert ended.total() == len(points)
+    assert min(ended["mkdir"], ended["fsync"], ended["write"] + ended["writev"], ended["openat"]) > 0
+    save_after(steps)
     assert sorted(os.listdir(manager.folder)) == sorted({"checkpoint-1", f"checkpoint-{steps}"})
 
 
