@@ -138,6 +138,19 @@ def test_partial_ones_are_printed_where_they_are_accepted(place: Path, monkeypat
     assert run("latest", "output", "--accept", "complete")[0] == 1
 
 
+def test_a_quick_answer_is_one_by_headers_alone_and_says_so(place: Path) -> None:
+    newest = make_hf_checkpoint(place / "output/checkpoint-200", 200) / "model.safetensors"
+    make_hf_checkpoint(place / "output/checkpoint-100", 100)
+    newest.write_bytes(newest.read_bytes()[:-4] + b"\0\0\xc0\x7f")  # not a number
+    code, out, _ = run("latest", "output")
+    assert (code, out) == (0, f"{place}/output/checkpoint-100\n")
+    done = subprocess.run(
+        [*LASTGOOD, "latest", "output", "--quick"], env=environ(place), capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{place}/output/checkpoint-200\n"
+    assert "taken by its headers alone" in done.stderr
+
+
 def test_a_misspelt_setting_is_no_silence(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASTGOOD_ACEPT", "partial")
     code, _, complaint = run("latest", place)
