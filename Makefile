@@ -9,8 +9,9 @@ SEED ?= 1
 
 .PHONY: demo up test prove check format clean
 
+# KEEP=1 leaves the watcher and its page up at the end, until Ctrl-C.
 demo: $(VENV)/.run
-	$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/demo.py $(if $(KEEP),--keep)
 
 up: $(VENV)/.run
 	@test -n "$(DIR)" || { echo "say which folder: make up DIR=./output"; exit 2; }
@@ -21,7 +22,7 @@ test: $(VENV)/.dev
 
 # Too long for the suite: seeded, time-boxed, printing its counts.
 prove: $(VENV)/.prove
-	LASTGOOD_PROVE_MINUTES=$(MINUTES) LASTGOOD_PROVE_SEED=$(SEED) $(PYTEST) -m prove -s --timeout 0
+	PROVE_MINUTES=$(MINUTES) PROVE_SEED=$(SEED) $(PYTEST) -m prove -s --timeout 0
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -6,8 +6,8 @@ Makes a checkpoint of 1.5 GB (a training_state.pt and a model.safetensors) in a 
 interleaved rounds, the speed of everything as a ratio to one thread that reads the same files in the same round; then
 the peak memory of a full and the time of a quick look at 200 MB and at 6 GB. `--small` shrinks all of it to a tenth.
 
-The bare sums are the calls that no full look can do without, on the same blocks, and nothing else. How near they come to
-reading alone is the processor's affair: some compute a CRC five times as fast as others.
+The bare sums are the calls that no full look can do without, on the same blocks, and nothing else. How near they come
+to reading alone is the processor's affair: some compute a CRC five times as fast as others.
 """
 
 from __future__ import annotations

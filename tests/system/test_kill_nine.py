@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from running import Watcher
 
-SEED: Final = int(os.environ.get("LASTGOOD_PROVE_SEED", "1"))
-MINUTES: Final = float(os.environ.get("LASTGOOD_PROVE_MINUTES", "30"))
+SEED: Final = int(os.environ.get("PROVE_SEED", "1"))
+MINUTES: Final = float(os.environ.get("PROVE_MINUTES", "30"))
 PROVE_KILLS: Final = 500
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MOMENTS: Final = 10
 ROWS: Final = 250_000  # four tensors of 8 MB
 CHUNK: Final = 1 << 18
-SEED: Final = int(os.environ.get("LASTGOOD_PROVE_SEED", "1"))
+SEED: Final = int(os.environ.get("PROVE_SEED", "1"))
 
 
 def test_a_save_that_was_killed_at_any_moment_is_never_handed_out(tmp_path: Path) -> None:

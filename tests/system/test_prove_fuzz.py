@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(0)]
 
 TARGETS: Final = ("pickle", "torch", "safetensors", "json", "folder")
-SECONDS: Final = float(os.environ.get("LASTGOOD_PROVE_MINUTES", "1")) * 60 / len(TARGETS)
-SEED: Final = os.environ.get("LASTGOOD_PROVE_SEED", "1")
+SECONDS: Final = float(os.environ.get("PROVE_MINUTES", "1")) * 60 / len(TARGETS)
+SEED: Final = os.environ.get("PROVE_SEED", "1")
 FUZZING: Final = Path(__file__).parents[1] / "support" / "fuzzing.py"
 
 

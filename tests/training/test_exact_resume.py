@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import random
+import signal
+import threading
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lastgood.findings import Severity, Verdict
+from lastgood.settings import Settings
 from lastgood.training import CheckpointManager, save_rng_states
 from lastgood.verify import verify
 from small_job import Recipe, SmallJob
@@ -15,23 +20,25 @@ from small_job import Recipe, SmallJob
 if TYPE_CHECKING:
     from pathlib import Path
 
-RECIPES = [
-    pytest.param(Recipe("AdamW"), id="AdamW"),
-    pytest.param(Recipe("Adam"), id="Adam"),
-    pytest.param(Recipe("SGD"), id="SGD with momentum"),
-    pytest.param(Recipe(accumulate=3), id="gradient accumulation"),
-    pytest.param(Recipe(autocast=True), id="bf16 autocast"),
-    pytest.param(Recipe(autocast=True, scaled=True), id="a gradient scaler"),
-    pytest.param(Recipe(scheduled=False), id="no scheduler"),
-    pytest.param(Recipe(workers=2), id="two loader workers"),
-]
+# Dropout, shuffling and noise from every generator are in all of them.
+RECIPES = {
+    "AdamW": Recipe("AdamW"),
+    "Adam": Recipe("Adam"),
+    "SGD with momentum": Recipe("SGD"),
+    "gradient accumulation": Recipe(accumulate=3),
+    "bf16 autocast": Recipe(autocast=True),
+    "a gradient scaler": Recipe(autocast=True, scaled=True),
+    "no scheduler": Recipe(scheduled=False),
+    "two loader workers": Recipe(workers=2),
+}
 END = 14
+SEED = int(os.environ.get("PROVE_SEED", "1"))
 
 
 @pytest.mark.parametrize(
     ("recipe", "stop"),
     [
-        *((pytest.param(*row.values, 8, id=row.id)) for row in RECIPES),
+        *(pytest.param(recipe, 8, id=name) for name, recipe in RECIPES.items()),
         pytest.param(Recipe(), 1, id="at the first step"),
     ],
 )
@@ -54,6 +61,56 @@ def test_a_resumed_run_equals_one_that_was_never_interrupted(
     assert start is not None
     assert (start.step, start.exact) == (stop, True)
     assert resumed.everything() == expected
+
+
+def killed_and_resumed(manager: CheckpointManager, recipe: Recipe, chance: random.Random) -> str:
+    """A job that saves after each step is killed at a random moment, and another one ends it. When it was killed."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            job = SmallJob(recipe)
+            for step in range(1, END + 1):
+                job.train(step)
+                os.write(writer, b".")
+                job.save(manager)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb", buffering=0) as steps:
+        steps.read(1)
+        for _ in range(chance.randrange(END - 1)):
+            steps.read(1)
+        threading.Event().wait(chance.uniform(0, 0.02))  # the random moment itself
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    drafts = [name for name in os.listdir(manager.folder) if name.startswith(".tmp")]
+    resumed = SmallJob(recipe, seed=99)
+    start = resumed.restore(manager)
+    if start is None:  # it was killed before its first save had ended
+        resumed = SmallJob(recipe)
+    resumed.train(END)
+    expected = SmallJob(recipe)
+    expected.train(END)
+    assert resumed.everything() == expected.everything()
+    return "in mid-save" if drafts else "between saves" if start else "before the first save"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_run_that_was_killed_at_a_random_step_ends_as_if_it_had_not_been(
+    manager: CheckpointManager, name: str
+) -> None:
+    killed_and_resumed(manager, RECIPES[name], random.Random(name))
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(0)
+def test_fifty_runs_that_were_killed_end_as_if_they_had_not_been(tmp_path: Path) -> None:
+    chance, told = random.Random(SEED), Counter[str]()
+    for number in range(50):
+        manager = CheckpointManager(tmp_path / str(number), settings=Settings(url="http://127.0.0.1:1"))
+        told[killed_and_resumed(manager, [*RECIPES.values()][number % len(RECIPES)], chance)] += 1
+    print(f"seed {SEED}: {told.total()} kills over {len(RECIPES)} recipes: {dict(told)}")
 
 
 def test_a_scheduler_that_was_forgotten_makes_the_save_partial(

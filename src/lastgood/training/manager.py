@@ -107,13 +107,15 @@ class CheckpointManager:
         *,
         device: Any = None,
         strict: bool = True,
+        wait: float = 60.0,
     ) -> Restored | None:
         """Loads the last good checkpoint, as the service, its file or our own look names it. None: none was saved yet.
 
-        A refusal is raised: that none of those that are there can be handed out is no reason to start from scratch.
-        Under torch.distributed every process calls it, and the first one asks.
+        A newer one that is just being judged is waited for, so many seconds at most. A refusal is raised: that none of
+        those that are there can be handed out is no reason to start from scratch. Under torch.distributed every process
+        calls it, and the first one asks.
         """
-        found = ranks.told_by_first(self._last_good)
+        found = ranks.told_by_first(lambda: self._last_good(wait))
         if found is None:
             return None
         for warning in found["warnings"]:
@@ -132,12 +134,14 @@ class CheckpointManager:
         _log.info("goes on at step %s from %s", loaded["global_step"], path)
         return Restored(step=loaded.pop("global_step"), path=path, exact=found["exact_resume"], **loaded)
 
-    def _last_good(self) -> Mapping[str, Any] | None:
+    def _last_good(self, wait: float) -> Mapping[str, Any] | None:
         settings = self._settings
         put_back(self.folder)
         wishes = resume.Wishes(accept=Verdict(settings.accept))
         try:
-            return client.latest_in(self.folder, client.service_of(settings), wishes, run=".", root=settings.root)
+            return client.latest_in(
+                self.folder, client.service_of(settings), wishes, run=".", wait=wait, root=settings.root
+            )
         except NoCheckpointsYet:
             return None
 
