@@ -104,7 +104,7 @@ def read_file_list(folder: str) -> FileList | None:
         found, status = _read_json(os.path.join(folder, naming.FILE_LIST))
         files = _of(_of_version(found, "lastgood_checkpoint", LIST_VERSION), "files", list)
         return FileList(tuple(_file(file) for file in files), status.st_ctime_ns)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # what may not be read is said of the folder, or of its files
         return None
     except OSError as error:
         return FileList(problem=f"it cannot be read: {error.strerror or error}")

@@ -76,6 +76,7 @@ def verify(
         unsteady = (Finding(Code.STILL_BEING_WRITTEN, None, "files changed while they were read"),)
     facts = replace(_facts(path, inventory, files), previous=previous, manifest=manifest, saved=saved)
     findings = unsteady or deep.merged(run_checks(facts), loaded)
+    facts = replace(facts, components=_components_after(findings, facts))
     return _report(path, facts, findings, level, time.monotonic() - started)
 
 
@@ -215,6 +216,17 @@ def _presence(presence: Presence, homes: tuple[str, ...], files: Mapping[str, Fi
     if any(problem.code is Code.FILE_EMPTY for problem in problems):
         return Presence.EMPTY
     return Presence.DAMAGED if problems else presence
+
+
+def _components_after(findings: Iterable[Finding], facts: Facts) -> dict[Component, Presence]:
+    """What is there, but for what lies in a file that the checks found damaged."""
+    damaged = {finding.file for finding in findings if MEANINGS[finding.code].verdict is Verdict.CORRUPT}
+    return {
+        component: Presence.DAMAGED
+        if presence is Presence.PRESENT and damaged.intersection(facts.homes.get(component, ()))
+        else presence
+        for component, presence in facts.components.items()
+    }
 
 
 def _resumes_exactly(components: Mapping[Component, Presence]) -> bool:

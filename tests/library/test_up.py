@@ -25,7 +25,7 @@ def children_of(watcher: Watcher) -> dict[str, int]:
     with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
         for child in file.read().split():
             with open(f"/proc/{child}/cmdline", encoding="ascii") as line:
-                found[line.read().split("\0")[2].removeprefix("lastgood_")] = int(child)
+                found[line.read().rstrip("\0").rpartition("lastgood_")[2]] = int(child)
     return found
 
 

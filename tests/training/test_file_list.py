@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lastgood import naming
-from lastgood.facts import FileDigest, FileList, Level
+from lastgood.facts import Component, FileDigest, FileList, Level, Presence
 from lastgood.findings import Code, Severity, Verdict
 from lastgood.inventory import take_inventory
 from lastgood.manifest import is_all_there, read_file_list
@@ -64,6 +64,7 @@ def test_one_flipped_bit_in_any_file_is_found_at_the_first_reading(saved: Path, 
 def test_what_was_found_damaged_stays_so_however_often_it_is_read(saved: Path) -> None:
     rewrite_in_place(saved / "model.safetensors")
     first = verify(str(saved))
+    assert first.components[Component.WEIGHTS] is Presence.DAMAGED
     again = verify(str(saved), manifest=first.manifest)
     assert (first.verdict, again.verdict) == (Verdict.CORRUPT, Verdict.CORRUPT)
     assert [f.message for f in again.findings if f.file == "model.safetensors" and f.severity is Severity.ERROR] == [
