@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from lastgood import ownership
 from lastgood.catalog import Catalog
 from lastgood.errors import LastgoodError, SettingsError
 from lastgood.settings import Settings, read_settings
@@ -30,6 +31,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     try:
         settings = read_settings(os.environ, settings_text())
+        _check_roots(settings)
         catalog = Catalog(settings.state_dir)
         app = create_app(settings, catalog)
         listener = _listen(settings)
@@ -40,6 +42,12 @@ def main() -> int:
         _serve(app, listener)
     catalog.close()
     return 0
+
+
+def _check_roots(settings: Settings) -> None:
+    for root in settings.roots:
+        if why := ownership.why_closed("the watched folder", root, write=False):
+            raise SettingsError(why)
 
 
 class _Server(uvicorn.Server):

@@ -6,7 +6,6 @@ A dead watcher is said, and stops no job: clients fall back by themselves.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.errors import NotReady
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from lastgood.catalog import Root, WorkerStatus
-
-HEARTBEAT_ALLOWANCE: Final = timedelta(seconds=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ _FIRST_SCAN: Final = Obstacle(
 
 def is_alive(worker: WorkerStatus | None, now: datetime) -> bool:
     """Whether the worker said so a short while ago."""
-    return worker is not None and now - worker.heartbeat_at <= HEARTBEAT_ALLOWANCE
+    return worker is not None and worker.is_alive(now)
 
 
 def trouble_of_worker(worker: WorkerStatus | None, now: datetime) -> Obstacle | None:

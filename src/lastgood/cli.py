@@ -6,7 +6,8 @@ import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -63,15 +64,28 @@ def up(folders: tuple[str, ...], host: str | None, port: int | None) -> int:
 
 
 @commands.command()
-def worker() -> None:
+@click.option("--check", is_flag=True, help="Run nothing; tell by the exit code whether one is at work.")
+def worker(*, check: bool) -> int:
     """Run the watching process alone."""
-    os.execv(sys.executable, [sys.executable, "-m", "lastgood_worker"])
+    if not check:
+        _become("lastgood_worker")
+    from lastgood.alive import trouble_of_worker
+    from lastgood.catalog import worker_in
+
+    state_dir = _settings().state_dir
+    return _well(trouble_of_worker(worker_in(state_dir), state_dir, datetime.now(UTC)))
 
 
 @commands.command()
-def service() -> None:
+@click.option("--check", is_flag=True, help="Run nothing; tell by the exit code whether one answers.")
+def service(*, check: bool) -> int:
     """Run the answering process alone."""
-    os.execv(sys.executable, [sys.executable, "-m", "lastgood_service"])
+    if not check:
+        _become("lastgood_service")
+    from lastgood.alive import trouble_of_service
+
+    settings = _settings()
+    return _well(trouble_of_service(settings.host, settings.port))
 
 
 @commands.command()
@@ -248,6 +262,18 @@ def _exit_code(report: Report, *, accept: str, strict: bool) -> int:
     if report.verdict is Verdict.UNREADABLE:
         return NOT_DONE
     return GOOD if good else WANTING
+
+
+def _become(module: str) -> NoReturn:
+    """The process itself, not a child of ours: signals, and the first process of a container, are its own."""
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module])
+
+
+def _well(trouble: str | None) -> int:
+    if trouble is None:
+        return GOOD
+    _complain(trouble)
+    return WANTING
 
 
 def _complain(message: str) -> None:

@@ -72,6 +72,12 @@ def test_every_make_target_that_the_readme_names_is_there(target: str) -> None:
     assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 
+def test_what_compose_yaml_asks_for_is_in_env_example_with_the_same_default() -> None:
+    asked = re.findall(r"\$\{(\w+):-([^}]*)\}", (REPOSITORY / "compose.yaml").read_text(encoding="utf-8"))
+    said = re.findall(r"^(\w+)=(.*)$", (REPOSITORY / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(asked) == set(said)
+
+
 def _code_of(text: str) -> str:
     """Code in lines and blocks, one piece a line."""
     blocks = re.findall(r"^    (.*)$", text, re.MULTILINE)

@@ -12,6 +12,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from lastgood import ownership
 from lastgood.catalog import WorkerCatalog
 from lastgood.errors import CatalogError, LastgoodError, SettingsError
 from lastgood.settings import Settings, read_settings
@@ -34,6 +35,7 @@ def main() -> int:
         settings = read_settings(os.environ, settings_text())
         if not settings.roots:
             raise SettingsError("no folder to watch: set LASTGOOD_ROOTS, or use `lastgood up DIR`")
+        _check_roots(settings)
         catalog = WorkerCatalog(settings.state_dir)
         with _lock(settings.state_dir):
             _run(settings, catalog)
@@ -41,6 +43,14 @@ def main() -> int:
         print(f"lastgood worker: {error}", file=sys.stderr)  # noqa: T201 - the message is for the person who started us
         return 2
     return 0
+
+
+def _check_roots(settings: Settings) -> None:
+    for root in settings.roots:
+        # Not every root is ours although the runs in it are: /data may hold the folders of several people.
+        write = not ownership.can_write_in(root)
+        if why := ownership.why_closed("the watched folder", root, write=write):
+            raise SettingsError(why)
 
 
 def _run(settings: Settings, catalog: WorkerCatalog) -> None:
@@ -82,6 +92,8 @@ def _loop(reconciler: Reconciler, catalog: WorkerCatalog, wake: threading.Event,
 def _lock(state_dir: str) -> TextIOWrapper:
     """Held as long as we live: two workers on one catalog would undo each other's work."""
     path = os.path.join(state_dir, "worker.lock")
+    if why := ownership.why_closed("the lock", path, write=True):
+        raise CatalogError(why)
     lock = open(path, "w", encoding="ascii")  # noqa: SIM115 - closed by whoever runs
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

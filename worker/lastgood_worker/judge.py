@@ -1,7 +1,7 @@
 """The child process that reads one checkpoint. A file that kills or hangs it takes nothing else along.
 
-It is given a `lastgood_worker.judging.Job` and how to read it. It tells JSON objects: {"read": bytes} now and then, last
-{"report", "manifest"} or {"trouble"}.
+It is given a `lastgood_worker.judging.Job` and how to read it. It tells JSON objects: {"read": bytes} now and then,
+last {"report", "manifest"} or {"trouble"}.
 """
 
 from __future__ import annotations

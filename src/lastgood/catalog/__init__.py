@@ -3,7 +3,7 @@
 The worker alone writes checkpoints, events and its own row; the service adds requests.
 """
 
-from lastgood.catalog.reading import Catalog
+from lastgood.catalog.reading import Catalog, worker_in
 from lastgood.catalog.rows import Event, Request, Root, Run, Sighting, WorkerStatus
 from lastgood.catalog.store import SCHEMA_VERSION
 from lastgood.catalog.writing import WorkerCatalog
@@ -18,4 +18,5 @@ __all__ = [
     "Sighting",
     "WorkerCatalog",
     "WorkerStatus",
+    "worker_in",
 ]

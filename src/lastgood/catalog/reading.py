@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
 from lastgood.catalog import rows, tables
 from lastgood.catalog.store import Store
-from lastgood.errors import Unknown
+from lastgood.errors import CatalogError, Unknown
 from lastgood.life import State
 
 if TYPE_CHECKING:
@@ -140,16 +142,21 @@ class Catalog(Store):
         """What the worker last said of itself; None where none ever ran."""
         with self._reading() as connection:
             row = connection.execute(sa.select(tables.worker)).first()
-        if row is None:
-            return None
-        return rows.WorkerStatus(
-            pid=row.pid,
-            started_at=rows.as_utc(row.started_at),
-            heartbeat_at=rows.as_utc(row.heartbeat_at),
-            first_scan_done=row.first_scan_done,
-            watch=json.loads(row.watch),
-            progress=json.loads(row.progress),
-        )
+        return rows.worker_from(row) if row is not None else None
+
+
+def worker_in(state_dir: str) -> rows.WorkerStatus | None:
+    """What the worker last said of itself; nothing is made or written. CatalogError where it cannot be read."""
+    path = os.path.abspath(os.path.join(state_dir, "catalog.db"))
+    if not os.path.exists(path):
+        return None
+    engine = sa.create_engine(f"sqlite:///file:{quote(path)}?mode=rw&uri=true", poolclass=sa.NullPool)
+    try:
+        with engine.connect() as connection:
+            row = connection.execute(sa.select(tables.worker)).first()
+    except sa.exc.DatabaseError as error:
+        raise CatalogError(f"{path} cannot be read: {error.orig}") from error
+    return rows.worker_from(row) if row is not None else None
 
 
 def digests_of(connection: sa.Connection, checkpoint_id: int) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from lastgood.facts import Report
 
+HEARTBEAT_ALLOWANCE: Final = timedelta(seconds=15)
 _NOT_IN_RECORDS: Final = ("run_id", "content", "report", "boot", "revision")
 
 
@@ -84,6 +85,10 @@ class WorkerStatus:
     watch: Mapping[str, Any]
     progress: Mapping[str, Any]
 
+    def is_alive(self, now: datetime) -> bool:
+        """Whether it said so a short while ago."""
+        return now - self.heartbeat_at <= HEARTBEAT_ALLOWANCE
+
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
@@ -111,6 +116,17 @@ def record_from(row: Any) -> Record:
     values["components"] = {Component(c): Presence(p) for c, p in json.loads(values["components"]).items()}
     values["warnings"] = tuple(json.loads(values["warnings"]))
     return Record(**values)
+
+
+def worker_from(row: Any) -> WorkerStatus:
+    return WorkerStatus(
+        pid=row.pid,
+        started_at=as_utc(row.started_at),
+        heartbeat_at=as_utc(row.heartbeat_at),
+        first_scan_done=row.first_scan_done,
+        watch=json.loads(row.watch),
+        progress=json.loads(row.progress),
+    )
 
 
 def sighting_columns(seen: Sighting) -> dict[str, Any]:

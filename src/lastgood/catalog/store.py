@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
-from lastgood import writers
+from lastgood import ownership, writers
 from lastgood.catalog import tables
 from lastgood.errors import CatalogError
 
@@ -83,11 +83,11 @@ def _prepare(state_dir: str) -> None:
         raise CatalogError(
             f"the state folder {state_dir} cannot be made: {error.strerror}; choose another with LASTGOOD_STATE_DIR"
         ) from error
+    for what, path in (("the state folder", state_dir), ("the catalog", os.path.join(state_dir, "catalog.db"))):
+        if why := ownership.why_closed(what, path, write=True):
+            raise CatalogError(f"{why}; or choose another folder with LASTGOOD_STATE_DIR")
     if not os.access(state_dir, os.W_OK):
-        raise CatalogError(
-            f"the state folder {state_dir} cannot be written by uid {os.getuid()}; "
-            "give it to that user, or choose another with LASTGOOD_STATE_DIR"
-        )
+        raise CatalogError(f"the state folder {state_dir} is mounted read-only; choose another with LASTGOOD_STATE_DIR")
     if writers.is_network(filesystem := writers.filesystem_of(state_dir)):
         raise CatalogError(
             f"the state folder {state_dir} lies on {filesystem}: SQLite loses data on network filesystems; "
