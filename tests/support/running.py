@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-_LOOK_EVERY: Final = 0.02
+_LOOK_EVERY: Final = 0.05
 _LOG_SHOWN: Final = 6000
 
 # A fifteenth of the defaults, all in the same ratio: what takes 30 s with those takes 2 s with these.

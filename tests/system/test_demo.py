@@ -240,7 +240,7 @@ class Demo:
         self._process.send_signal(signal.SIGINT)
         code = self.ended()
         # What the worker has below it ends by itself, a moment later.
-        wait_for("all of them to end", lambda: not any(map(_is_at_work, below)), 10)
+        wait_for("all of them to end", lambda: not any(map(_is_at_work, below)), 60)
         return code
 
 
