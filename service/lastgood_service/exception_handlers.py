@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from lastgood.errors import (
     CannotTell,
     CatalogError,
+    Conflict,
     LastgoodError,
     NoCheckpointsYet,
     NoneAcceptable,
@@ -57,6 +58,7 @@ PROBLEMS: Final[Mapping[type[LastgoodError], Kind]] = {
     RunAmbiguous: Kind(409, "Several runs, and none was named", RunAmbiguous.code),
     NotReady: Kind(503, "The watcher cannot vouch for anything at the moment", NotReady.code, _SOON),
     Unknown: Kind(404, "There is no such thing", Unknown.code),
+    Conflict: Kind(409, "Its state does not allow it", Conflict.code),
     TokenNeeded: Kind(401, "A token is needed", NotAllowed.code, {"www-authenticate": "Bearer"}),
     NotAllowed: Kind(403, "Not allowed", NotAllowed.code),
     Invalid: Kind(422, "The request is malformed", Invalid.code),

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from lastgood.errors import Refusal
-from lastgood.life import State
+from lastgood.life import IN_PLACE, State
 from lastgood_service.exception_handlers import code_of
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def branches_as_json(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def _branch_as_json(number: int, saves: Sequence[Record]) -> dict[str, Any]:
-    present = [save for save in saves if save.state is not State.GONE]
+    present = [save for save in saves if save.state in IN_PLACE]
     return {
         "branch": number,
         "first_step": min(save.step for save in saves),
@@ -121,7 +121,7 @@ def _branch_as_json(number: int, saves: Sequence[Record]) -> dict[str, Any]:
 
 def counts_as_json(records: Iterable[Record]) -> dict[str, Any]:
     """How many there are, of which verdict and in which state, and their size. Those that are gone do not count."""
-    present = [record for record in records if record.state is not State.GONE]
+    present = [record for record in records if record.state in IN_PLACE]
     return {
         "checkpoints": len(present),
         "bytes": sum(record.bytes for record in present if not record.copy),

@@ -47,7 +47,7 @@ class SkippedShape(Shape):
     name: str
     step: int
     reason: str
-    """Stable: a verdict, or evidence, changed, step, component, world-size, warning."""
+    """Stable: a verdict, or evidence, changed, failed, step, component, world-size, warning."""
     message: str
 
 

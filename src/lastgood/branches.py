@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from lastgood.records import Evidence
 
@@ -11,18 +11,24 @@ if TYPE_CHECKING:
 
     from lastgood.records import Record
 
+Order = Literal["landed", "mtime", "step"]
 CONCURRENT_WRITERS: Final = "two jobs save into this folder in turns: its newest checkpoint may be the other job's"
 _ONE_SECOND: Final = 1.0
 _RECENT: Final = 50  #: saves in which turns are looked for: one of the jobs may have ended since
 _TURNS: Final = 4  #: down, up, down, up: a single job has no reason for that, however often it is rolled back
 
 
-def lineage(records: Iterable[Record]) -> list[Record]:
+def lineage(records: Iterable[Record], order: Order = "landed") -> list[Record]:
     """The newest branch with its ancestors, the resume point's first candidate first.
 
+    `order`: "mtime" and "step" are a person's word that branches are not to be believed: all saves in that order.
     A branch forks from the one before it at its own first step: what lies below is the shared past. A branch is one as
     soon as a save of it has landed; saves that never did are in the list as well, so that it can be told why not.
     """
+    if order != "landed":
+        saves = [record for record in records if record.branch is not None]
+        key = _by_mtime if order == "mtime" else _by_step
+        return sorted(saves, key=key, reverse=True)
     branches: dict[int, list[Record]] = {}
     unlanded: list[Record] = []
     for record in records:
@@ -35,7 +41,15 @@ def lineage(records: Iterable[Record]) -> list[Record]:
         line = [save for save in line if save.number < fork] + saves
     newest = max(branches, default=0)
     line += [record for record in unlanded if (record.branch or 0) >= newest]
-    return sorted(line, key=lambda save: (save.step, save.id), reverse=True)
+    return sorted(line, key=_by_step, reverse=True)
+
+
+def _by_step(save: Record) -> tuple[float, int]:
+    return (save.step, save.id)
+
+
+def _by_mtime(save: Record) -> tuple[float, int]:
+    return (save.saved_at.timestamp(), save.id)
 
 
 def branch_for(records: Collection[Record], number: int) -> int:

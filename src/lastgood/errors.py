@@ -12,7 +12,8 @@ LastgoodError                 what stopped us from answering; the message is fit
 │   ├── NoneAcceptable        there are checkpoints, but none that may be handed out
 │   ├── RunAmbiguous          several runs, and none was named
 │   ├── NotReady              the watcher cannot vouch for anything at the moment
-│   ├── Unknown               no such run, checkpoint or request
+│   ├── Unknown               no such run, checkpoint, lease or request
+│   ├── Conflict              its state does not allow it
 │   └── NotAllowed            a token, or another host name, is needed
 └── Unreachable               the service did not answer in time
 """
@@ -92,10 +93,15 @@ class Unknown(Refusal):
     code = "unknown"
 
 
+class Conflict(Refusal):
+    code = "conflict"
+
+
 class NotAllowed(Refusal):
     code = "not-allowed"
 
 
 REFUSALS: Mapping[str, type[Refusal]] = {
-    kind.code: kind for kind in (NoCheckpointsYet, NoneAcceptable, RunAmbiguous, NotReady, Unknown, NotAllowed)
+    kind.code: kind
+    for kind in (NoCheckpointsYet, NoneAcceptable, RunAmbiguous, NotReady, Unknown, Conflict, NotAllowed)
 }

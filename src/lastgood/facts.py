@@ -156,6 +156,8 @@ class Progress:
     world_size: int | None = None
     schedule_step: int | None = None  #: the scheduler's `last_epoch`: steps, or epochs
     counts_batches: bool = False  #: `step` counts batches, of which several may make a step of the optimizer
+    metrics: Mapping[str, float] = field(default_factory=dict)  #: what the trainer measured by then, by its names
+    best: str | None = None  #: the checkpoint that the trainer calls its best so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +242,8 @@ class Report:
     bytes: int
     seconds: float
     fingerprint: str
+    metrics: Mapping[str, float] = field(default_factory=dict)  #: what the trainer measured by then
+    best: str | None = None  #: the checkpoint that the trainer calls its best so far
     manifest: Manifest | None = field(default=None, compare=False)  #: None where not every byte was read
 
     @property
@@ -280,6 +284,8 @@ def report_as_json(report: Report) -> dict[str, Any]:
         "bytes": report.bytes,
         "seconds": round(report.seconds, 4),
         "fingerprint": report.fingerprint,
+        "metrics": dict(report.metrics),
+        "best": report.best,
     }
 
 
@@ -301,4 +307,6 @@ def report_from_json(data: Mapping[str, Any]) -> Report:
         bytes=data["bytes"],
         seconds=data["seconds"],
         fingerprint=data["fingerprint"],
+        metrics=data.get("metrics", {}),
+        best=data.get("best"),
     )

@@ -20,6 +20,9 @@ class State(StrEnum):
     GONE = "gone"  #: no longer there, or rewritten by a later generation
 
 
+IN_PLACE: Final = (State.LANDING, State.SETTLED, State.VERIFIED)  #: it lies where the trainer saved it
+
+
 class Happening(StrEnum):
     STIRRED = "stirred"  #: somebody wrote
     SETTLED = "settled"  #: the save is finished
@@ -27,6 +30,11 @@ class Happening(StrEnum):
     RECHECK = "recheck"  #: what was verified has to be read again
     VANISHED = "vanished"  #: its files are no longer there
     REWRITTEN = "rewritten"  #: a new generation took its place
+    CHOSEN = "chosen"  #: it is to go to the trash
+    SPARED = "spared"  #: it is not, after all
+    THROWN = "thrown"  #: it lies in the trash
+    UNDONE = "undone"  #: it came back from there
+    PURGED = "purged"  #: its time in the trash is over
 
 
 # Read a row as: in this state, when this happens, go there. What has no row cannot happen.
@@ -41,6 +49,13 @@ MOVES: Final[Mapping[tuple[State, Happening], State]] = {
     (State.LANDING, Happening.VANISHED): State.GONE,
     (State.SETTLED, Happening.VANISHED): State.GONE,
     (State.VERIFIED, Happening.VANISHED): State.GONE,
+    (State.VERIFIED, Happening.CHOSEN): State.REMOVING,
+    (State.REMOVING, Happening.SPARED): State.VERIFIED,
+    (State.REMOVING, Happening.THROWN): State.TRASHED,
+    (State.REMOVING, Happening.VANISHED): State.GONE,
+    (State.TRASHED, Happening.UNDONE): State.VERIFIED,
+    (State.TRASHED, Happening.PURGED): State.GONE,
+    (State.TRASHED, Happening.VANISHED): State.GONE,
 }
 
 

@@ -20,7 +20,9 @@ from lastgood.records import Evidence, Record
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_DAMAGED: Final = frozenset({"incomplete", "corrupt", "unhealthy", "evidence"})  # reasons that hold for every asker
+_DAMAGED: Final = frozenset(
+    {"incomplete", "corrupt", "unhealthy", "evidence", "failed"}
+)  # reasons that hold for every asker
 
 
 def answer_in_file(run_folder: str, wishes: resume.Wishes) -> dict[str, Any] | None:

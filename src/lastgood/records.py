@@ -25,6 +25,26 @@ class Evidence(StrEnum):
     DECLARED = "declared"  #: the job said so
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A promise that a checkpoint is not removed: a lease, which ends, or a pin, which a person takes away."""
+
+    id: int
+    checkpoint_id: int
+    holder: str
+    until: datetime | None  #: None: a pin
+
+    @property
+    def pin(self) -> bool:
+        return self.until is None
+
+    def __str__(self) -> str:
+        if self.until is None:
+            return f"pinned by {self.holder}"
+        return f"leased by {self.holder} until {self.until.isoformat(timespec='seconds')}"
+
+
+FAILURES_THAT_MARK: Final = 2
 EVIDENCE_ORDER: Final = tuple(Evidence)
 
 
@@ -60,6 +80,16 @@ class Record:
     exact_resume: bool = False
     components: Mapping[Component, Presence] = field(default_factory=dict)
     warnings: tuple[Mapping[str, Any], ...] = ()  #: findings, as JSON shows them
+    metrics: Mapping[str, float] = field(default_factory=dict)  #: what the trainer measured by then
+    best: str | None = None  #: the checkpoint that the trainer calls its best so far
+    failures: int = 0  #: how often in a row a job could not start from it
+    trash: str | None = None  #: its name in the trash, from when it is to go there
+    until: datetime | None = None  #: how long it can be had back from there
+
+    @property
+    def failed(self) -> bool:
+        """Jobs could not start from it: it is no longer handed out, until a person says otherwise."""
+        return self.failures >= FAILURES_THAT_MARK
 
     @property
     def path(self) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from lastgood.branches import CONCURRENT_WRITERS, concurrent_writers, first_look_order, lineage
+from lastgood.branches import CONCURRENT_WRITERS, Order, concurrent_writers, first_look_order, lineage
 from lastgood.errors import NoCheckpointsYet, NoneAcceptable
 from lastgood.facts import Component, Presence, finding_as_json
 from lastgood.findings import Code, Finding, Verdict
-from lastgood.life import State
+from lastgood.life import IN_PLACE, State
 from lastgood.records import Evidence, Record
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Wishes:
     world_size: int | None = None
     max_step: int | None = None
     strict: bool = False  #: refuse warnings
+    order: Order = "landed"  #: which of a run's saves is the newest
 
 
 Reason = tuple[str, str]  #: a stable word, and a sentence
@@ -37,7 +38,7 @@ class Skipped:
     """A checkpoint that was passed over, and why."""
 
     record: Record
-    reason: str  #: stable: a verdict, or one of evidence, changed, step, component, world-size, warning
+    reason: str  #: stable: a verdict, or one of evidence, changed, failed, step, component, world-size, warning
     message: str
 
 
@@ -58,36 +59,46 @@ def resume_point(records: Sequence[Record], wishes: Wishes, changed: frozenset[i
     NoCheckpointsYet, or NoneAcceptable with every reason, where there is none.
     """
     mine = [record for record in records if not record.copy]
-    present = [record for record in mine if record.state is not State.GONE]
+    present = [record for record in mine if record.state in IN_PLACE]
     if not present:
         raise NoCheckpointsYet("nothing has been saved here yet")
     warnings = (Finding(Code.CONCURRENT_WRITERS, None, CONCURRENT_WRITERS),) if concurrent_writers(mine) else ()
     if wishes.strict and warnings:
         raise NoneAcceptable(CONCURRENT_WRITERS, refused=[], pending=[])
     skipped: list[Skipped] = []
-    for record in lineage(mine):
+    for record in lineage(mine, wishes.order):
         if record.state is not State.VERIFIED:
             continue
         refusal = refusal_of(record, wishes, changed)
         if refusal is None:
             newer = tuple(r for r in present if r.state in _IN_WORK and _is_newer(r, record))
-            return Answer(record, tuple(skipped), newer, _dispute(present, record), warnings)
+            disputed = _dispute(present, record) if wishes.order == "landed" else {}
+            return Answer(record, tuple(skipped), newer, disputed, warnings)
         skipped.append(refusal)
     raise none_acceptable(present, skipped, wishes, changed)
 
 
 def refusal_of(record: Record, wishes: Wishes, changed: frozenset[int]) -> Skipped | None:
     """Why this one cannot be handed out; None where it can."""
-    accepted = {Verdict.COMPLETE, wishes.accept}
-    lacking = sorted(c.value for c in wishes.require if record.components.get(c) is not Presence.PRESENT)
     if wishes.max_step is not None and record.step > wishes.max_step:
         return Skipped(record, "step", f"step {record.step} is above max_step {wishes.max_step}")
-    if record.verdict not in accepted:
+    return _trouble_with(record, wishes.accept, changed) or _unmet(record, wishes)
+
+
+def _trouble_with(record: Record, accept: Verdict, changed: frozenset[int]) -> Skipped | None:
+    if record.verdict not in (Verdict.COMPLETE, accept):
         return Skipped(record, str(record.verdict), _verdict_in_words(record))
     if record.evidence in (None, Evidence.QUIET):
         return Skipped(record, "evidence", "nothing but silence says that its save is finished")
+    if record.failed:
+        return Skipped(record, "failed", f"{record.failures} times in a row a job could not start from it")
     if record.id in changed:
         return Skipped(record, "changed", "its files changed since it was verified")
+    return None
+
+
+def _unmet(record: Record, wishes: Wishes) -> Skipped | None:
+    lacking = sorted(c.value for c in wishes.require if record.components.get(c) is not Presence.PRESENT)
     if lacking:
         return Skipped(record, "component", f"it lacks {', '.join(lacking)}")
     if wishes.world_size is not None and record.world_size not in (None, wishes.world_size):
@@ -124,7 +135,7 @@ def none_acceptable(
     pending = [pending_as_json(record) for record in present if record.state in _IN_WORK]
     if not skipped:
         return NoneAcceptable("what was saved is not judged yet", refused=[], pending=pending)
-    as_partial = Wishes(Verdict.PARTIAL, wishes.require, wishes.world_size, wishes.max_step, wishes.strict)
+    as_partial = replace(wishes, accept=Verdict.PARTIAL)
     best = next((s.record for s in skipped if refusal_of(s.record, as_partial, changed) is None), None)
     message = f"none of {len(skipped)} judged checkpoints can be handed out"
     details: dict[str, Any] = {"refused": [skipped_as_json(s) for s in skipped], "pending": pending}

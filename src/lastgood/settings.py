@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
-from typing import TYPE_CHECKING, Any, Final, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from lastgood.errors import SettingsError
 
@@ -16,8 +19,60 @@ ENVIRONMENT_PREFIX: Final = "LASTGOOD_"
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
+_UNIT_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_BEST: Final = re.compile(r"(\d+)\s+by\s+(\S+)\s+(min|max)")
+
+
+@dataclass(frozen=True, slots=True)
+class KeepBest:
+    """`2 by eval_loss min`."""
+
+    count: int
+    metric: str
+    mode: Literal["min", "max"]
+
+    def __str__(self) -> str:
+        return f"{self.count} by {self.metric} {self.mode}"
+
+
+def seconds_in(text: Any) -> Any:
+    """The seconds in `36h`, `7d` or a bare number. ValueError where it is neither."""
+    if not isinstance(text, str):
+        return text
+    if match := _DURATION.fullmatch(text.strip()):
+        return float(match[1]) * _UNIT_SECONDS[match[2]]
+    raise ValueError("a duration is a number and one of s, m, h, d, w, such as 36h or 7d")
+
+
+def _keep_best(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    if not text:
+        return None
+    if match := _BEST.fullmatch(text.strip()):
+        return KeepBest(int(match[1]), match[2], "min" if match[3] == "min" else "max")
+    raise ValueError("say how many, by what, and whether less or more is better, such as `1 by eval_loss min`")
+
+
+Duration = Annotated[float, BeforeValidator(seconds_in), Field(ge=0)]
+Best = Annotated[KeepBest | None, BeforeValidator(_keep_best), PlainSerializer(lambda best: str(best or ""))]
+
+
+class RunSettings(BaseModel):
+    """What may be chosen otherwise for one run. What is left out is as for all the others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    accept: Literal["complete", "partial"] | None = None
+    keep_last: int | None = Field(None, ge=0)
+    keep_best: Best = None
+    keep_every: int | None = Field(None, ge=0)
+    keep_within: Duration | None = None
+
+
 class Settings(BaseModel):
-    """What a person may choose. Durations are in seconds."""
+    """What a person may choose. Durations are in seconds; the long ones may carry a unit, as in `36h`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -74,11 +129,55 @@ class Settings(BaseModel):
         description="The digest that is kept of every file. `crc64nvme` is fast, and S3 keeps the same one; "
         "`sha256` also withstands intent.",
     )
+    order: Literal["landed", "mtime", "step"] = Field(
+        "landed",
+        description="Which save of a run is the newest: the one that landed last, the one whose files are newest, or "
+        "the one with the highest step.",
+    )
+    keep_last: int = Field(0, ge=0, description="Keep the last so many good checkpoints of a run. 0: no such rule.")
+    keep_best: Best = Field(
+        None, description="Keep the best ones by a metric that the trainer recorded, such as `1 by eval_loss min`."
+    )
+    keep_every: int = Field(0, ge=0, description="Keep one good checkpoint for every so many steps. 0: no such rule.")
+    keep_within: Duration = Field(
+        0.0,
+        description="Keep what was saved within this time before the newest one, such as `36h`. 0: no such rule. "
+        "Without any of the four rules nothing is removed.",
+    )
+    observe_for: Duration = Field(
+        86_400.0, description="How long the worker only shows what it would remove, below a folder that is new to it."
+    )
+    trash_for: Duration = Field(86_400.0, description="How long a removed checkpoint can be had back.")
+    trash_damaged_for: Duration = Field(604_800.0, description="The same for damaged ones.")
+    min_free_space: int = Field(
+        0,
+        ge=0,
+        description="Bytes that are to stay free: below them the trash is emptied early, and an event warns. "
+        "0: room for two saves.",
+    )
+    lease_for: Duration = Field(
+        3600.0, description="How long a checkpoint that a job was handed is not removed, unless the job says otherwise."
+    )
+    scrub_every: Duration = Field(
+        604_800.0, description="How often everything that is kept is read again, to find rotten bits. 0: never."
+    )
+    runs: dict[str, RunSettings] = Field(
+        {},
+        description="What is chosen otherwise for single runs: `accept` and the four rules, in `lastgood.toml` as "
+        '`[runs."NAME"]`; in the environment as JSON.',
+    )
     url: str = Field("", description="Where clients find the service. Default: `http://127.0.0.1:8484`.")
     token_file: str = Field("", description="File that holds the token. Default: `token` in the state folder.")
     root: str = Field(
         "", description="Where a client sees the watched folder, if at another path than the worker does."
     )
+
+    def of_run(self, run: str) -> Settings:
+        """As they are for this run."""
+        chosen = self.runs.get(run)
+        if chosen is None:
+            return self
+        return self.model_copy(update={name: getattr(chosen, name) for name in chosen.model_fields_set})
 
     @property
     def service_url(self) -> str:
@@ -94,6 +193,7 @@ class Settings(BaseModel):
 
 
 _LISTS: Final = frozenset({"roots", "allowed_hosts"})
+_TABLES: Final = frozenset({"runs"})
 
 
 def read_settings(environ: Mapping[str, str], toml_text: str = "", flags: Mapping[str, Any] | None = None) -> Settings:
@@ -118,7 +218,10 @@ def read_settings(environ: Mapping[str, str], toml_text: str = "", flags: Mappin
 
 def setting_as_environment(name: str, value: Any) -> tuple[str, str]:
     """The environment variable that hands a setting on to a child process."""
-    text = ":".join(value) if name in _LISTS else str(value)
+    if name in _TABLES:
+        text = json.dumps({key: part.model_dump(exclude_unset=True) for key, part in value.items()})
+    else:
+        text = ":".join(value) if name in _LISTS else str("" if value is None else value)
     return ENVIRONMENT_PREFIX + name.upper(), text
 
 
@@ -141,14 +244,26 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
-        found[name] = tuple(part for part in text.split(":") if part) if name in _LISTS else text
+        found[name] = _table(text) if name in _TABLES else _listed(text) if name in _LISTS else text
     return found
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(":") if part)
+
+
+def _table(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # refused as what it is: no table
 
 
 def _complaint(error: Any, sources: Mapping[str, str]) -> str:
     name = str(error["loc"][0])
     where = sources.get(name, "the settings")
     shown = ENVIRONMENT_PREFIX + name.upper() if where == "the environment" else name
+    shown += "".join(f".{part}" for part in error["loc"][1:])
     if error["type"] == "extra_forbidden":
         return f"{shown} in {where} is not a setting; docs/settings.md lists them all"
     return f"{shown} in {where} is {error['input']!r}: {error['msg'][:1].lower()}{error['msg'][1:]}"

@@ -206,6 +206,8 @@ def _report(path: str, facts: Facts, findings: tuple[Finding, ...], level: Level
         bytes=facts.inventory.bytes,
         seconds=seconds,
         fingerprint=facts.inventory.fingerprint,
+        metrics=facts.progress.metrics,
+        best=facts.progress.best,
         manifest=None if level is Level.QUICK else manifest_of(facts),
     )
 

@@ -24,8 +24,12 @@ def test_a_move_without_a_row_is_refused_by_name(state: State, happening: Happen
 
 
 def test_a_checkpoint_is_verified_only_by_being_judged() -> None:
-    ways_in = {happening for (_state, happening), after in MOVES.items() if after is State.VERIFIED}
+    verified = (State.VERIFIED, State.REMOVING, State.TRASHED)  # what is removed was judged, and stays so in the trash
+    ways_in = {
+        happening for (before, happening), after in MOVES.items() if after is State.VERIFIED and before not in verified
+    }
     assert ways_in == {Happening.JUDGED}
+    assert {after for (before, _), after in MOVES.items() if before not in verified}.isdisjoint(verified[1:])
 
 
 def test_what_is_gone_stays_gone() -> None:

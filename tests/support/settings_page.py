@@ -26,7 +26,7 @@ def settings_page() -> str:
 
 
 def _row(name: str, field: FieldInfo) -> str:
-    default = "" if field.default in ((), "") else f"`{_shown(field.default)}`"
+    default = "" if field.default in ((), "", {}, None) else f"`{_shown(field.default)}`"
     return f"| `{name}` | `{ENVIRONMENT_PREFIX}{name.upper()}` | {default} | {field.description} |\n"
 
 

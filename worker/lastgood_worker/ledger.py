@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lastgood.findings import Severity
-from lastgood.life import State
+from lastgood.life import IN_PLACE, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -46,7 +46,11 @@ class Ledger:
         return [record for record in self._records.values() if record.run == run]
 
     def present(self) -> Iterator[Record]:
-        return (record for record in self._records.values() if record.state is not State.GONE)
+        """What lies where the trainer saved it."""
+        return (record for record in self._records.values() if record.state in IN_PLACE)
+
+    def in_trash(self) -> list[Record]:
+        return [record for record in self._records.values() if record.state in (State.REMOVING, State.TRASHED)]
 
     def add(self, run_id: int, **columns: Any) -> Record:
         return self._read_back(self.catalog.add_checkpoint(run_id, **columns, now=self.clock.now()))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import uuid
+from typing import TYPE_CHECKING
 
 from lastgood import naming
 from lastgood.catalog import Root
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 def why_frozen(known: Root | None, path: str) -> str | None:
@@ -31,7 +35,7 @@ def why_frozen(known: Root | None, path: str) -> str | None:
     return None
 
 
-def mark_root(known: Root | None, path: str) -> Root:
+def mark_root(known: Root | None, path: str, now: datetime) -> Root:
     """The root with its marker in place. Where none can be written, the marker is "", and nothing guards the root."""
     device = os.stat(path).st_dev
     text = _marker_text(path)
@@ -42,7 +46,7 @@ def mark_root(known: Root | None, path: str) -> Root:
                 marker.write(text + "\n")
         except OSError:
             text = ""
-    return Root(path, text, device, None)
+    return Root(path, text, device, None, (known.known_since if known else None) or now)
 
 
 def _marker_text(path: str) -> str | None:

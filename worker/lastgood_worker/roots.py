@@ -128,8 +128,8 @@ def is_ready(root: RootView, settings: Settings, ledger: Ledger) -> bool:
 
 def make_known(root: RootView, ledger: Ledger) -> None:
     """Marks the root as ours, once there is something in it: a trainer may insist on an empty folder at its start."""
-    if root.known is None or not root.known.marker:
-        marked = marking.mark_root(root.known, root.path)
+    if root.known is None or not root.known.marker or root.known.known_since is None:
+        marked = marking.mark_root(root.known, root.path, ledger.clock.now())
         if marked != root.known:
             root.known = marked
             ledger.catalog.remember_root(marked)

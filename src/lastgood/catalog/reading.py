@@ -11,10 +11,12 @@ import sqlalchemy as sa
 
 from lastgood.catalog import rows, tables
 from lastgood.catalog.store import Store
-from lastgood.errors import CatalogError, Unknown
-from lastgood.life import State
+from lastgood.errors import CatalogError, Conflict, Unknown
+from lastgood.life import IN_PLACE, State
+from lastgood.records import Hold
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from lastgood.findings import Verdict
@@ -26,12 +28,12 @@ class Catalog(Store):
 
     def roots(self) -> list[rows.Root]:
         with self._reading() as connection:
-            return [rows.Root(*row) for row in connection.execute(sa.select(tables.root))]
+            return [rows.root_from(row) for row in connection.execute(sa.select(tables.root))]
 
     def runs(self) -> list[rows.Run]:
         with self._reading() as connection:
             found = connection.execute(sa.select(tables.run).order_by(tables.run.c.name)).all()
-        return [rows.Run(r.id, r.name, r.root, r.relative, rows.as_utc(r.first_seen_at)) for r in found]
+        return [rows.Run(r.id, r.name, r.root, r.relative, rows.as_utc(r.first_seen_at), r.policy) for r in found]
 
     def records(self, run: str | None = None, *, gone: bool = True) -> list[Record]:
         """Every generation of every checkpoint, of one run or of all, in the order in which they were seen."""
@@ -119,9 +121,27 @@ class Catalog(Store):
         with self._reading() as connection:
             return [rows.event_from(row) for row in reversed(connection.execute(query).all())]
 
-    def add_request(self, kind: str, *, run: str, name: str, now: datetime) -> rows.Request:
+    def add_request(
+        self,
+        kind: str,
+        *,
+        run: str,
+        name: str,
+        now: datetime,
+        checkpoint_id: int | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> rows.Request:
+        """Work for the worker. `arguments`: what JSON can hold."""
         with self._writing() as connection:
-            values = {"kind": kind, "run": run, "name": name, "state": "open", "created_at": now.timestamp()}
+            values = {
+                "kind": kind,
+                "run": run,
+                "name": name,
+                "checkpoint_id": checkpoint_id,
+                "arguments": json.dumps(dict(arguments or {})),
+                "state": "open",
+                "created_at": now.timestamp(),
+            }
             made = new_id(connection.execute(tables.request.insert().values(values)))
         return self.request(made)
 
@@ -137,6 +157,61 @@ class Catalog(Store):
         query = sa.select(tables.request).where(tables.request.c.state == "open").order_by(tables.request.c.id)
         with self._reading() as connection:
             return [rows.request_from(row) for row in connection.execute(query)]
+
+    # --- leases and pins ---
+
+    def holds(self, now: datetime) -> dict[int, list[Hold]]:
+        """Those in force, by the id of the checkpoint."""
+        in_force = sa.or_(tables.hold.c.until.is_(None), tables.hold.c.until > now.timestamp())
+        found: dict[int, list[Hold]] = {}
+        with self._reading() as connection:
+            for row in connection.execute(sa.select(tables.hold).where(in_force).order_by(tables.hold.c.id)):
+                found.setdefault(row.checkpoint_id, []).append(rows.hold_from(row))
+        return found
+
+    def take_lease(self, checkpoint_id: int, *, holder: str, until: datetime, now: datetime) -> Hold:
+        """From now on the checkpoint stays until then. Conflict where it is on its way out already."""
+        return self._take(checkpoint_id, holder, until, now)
+
+    def pin(self, checkpoint_id: int, *, holder: str, now: datetime) -> Hold:
+        """From now on it stays, until somebody unpins it. Once is enough: a second pin is the first one."""
+        pins = [hold for hold in self.holds(now).get(checkpoint_id, ()) if hold.pin]
+        return pins[0] if pins else self._take(checkpoint_id, holder, None, now)
+
+    def unpin(self, checkpoint_id: int) -> None:
+        """Nothing happens where it was not pinned. Unknown where there is no such checkpoint."""
+        self.record(checkpoint_id)
+        pins = sa.and_(tables.hold.c.checkpoint_id == checkpoint_id, tables.hold.c.until.is_(None))
+        with self._writing() as connection:
+            connection.execute(tables.hold.delete().where(pins))
+
+    def renew_lease(self, lease_id: int, *, until: datetime, now: datetime) -> Hold:
+        """Unknown where there is no such lease, or it has ended: what it held may be gone."""
+        mine = sa.and_(tables.hold.c.id == lease_id, tables.hold.c.until > now.timestamp())
+        with self._writing() as connection:
+            if not connection.execute(tables.hold.update().where(mine).values(until=until.timestamp())).rowcount:
+                raise Unknown(f"there is no lease with the id {lease_id}, or it has ended")
+            return rows.hold_from(connection.execute(sa.select(tables.hold).where(tables.hold.c.id == lease_id)).one())
+
+    def end_lease(self, lease_id: int) -> None:
+        """Unknown where there is no such lease."""
+        mine = sa.and_(tables.hold.c.id == lease_id, tables.hold.c.until.is_not(None))
+        with self._writing() as connection:
+            if not connection.execute(tables.hold.delete().where(mine)).rowcount:
+                raise Unknown(f"there is no lease with the id {lease_id}")
+
+    def _take(self, checkpoint_id: int, holder: str, until: datetime | None, now: datetime) -> Hold:
+        columns = {"checkpoint_id": checkpoint_id, "holder": rows.as_text(holder), "created_at": now.timestamp()}
+        row = sa.select(tables.checkpoint.c.state).where(tables.checkpoint.c.id == checkpoint_id)
+        with self._writing() as connection:  # holds the write lock: whoever enters `removing` sees it, or was first
+            state = connection.execute(row).scalar()
+            if state is None:
+                raise Unknown(f"there is no checkpoint with the id {checkpoint_id}")
+            if State(state) not in IN_PLACE:
+                raise Conflict(f"the checkpoint is {state}: it cannot be held any more")
+            ends = until.timestamp() if until else None
+            made = new_id(connection.execute(tables.hold.insert().values(**columns, until=ends)))
+        return Hold(made, checkpoint_id, holder, until)
 
     def worker(self) -> rows.WorkerStatus | None:
         """What the worker last said of itself; None where none ever ran."""

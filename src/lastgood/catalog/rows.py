@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +14,7 @@ from lastgood.catalog import tables
 from lastgood.facts import Component, Presence, finding_as_json, report_as_json
 from lastgood.findings import Severity, Verdict
 from lastgood.life import State
-from lastgood.records import Evidence, Record
+from lastgood.records import Evidence, Hold, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,7 @@ class Run:
     root: str
     relative: str
     first_seen_at: datetime
+    policy: str | None = None  #: the last one that was carried out, in words
 
     @property
     def path(self) -> str:
@@ -46,6 +47,7 @@ class Root:
     marker: str
     device: int
     frozen: str | None  #: why nothing is concluded from it at the moment
+    known_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Request:
     result: str | None
     created_at: datetime
     finished_at: datetime | None
+    checkpoint_id: int | None = None  #: where it concerns one
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +112,14 @@ def records_query() -> sa.Select[Any]:
 
 def record_from(row: Any) -> Record:
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented name
-    for name in ("first_seen_at", "saved_at", "settled_at", "verified_at"):
+    for name in ("first_seen_at", "saved_at", "settled_at", "verified_at", "until"):
         values[name] = as_utc(values[name]) if values[name] is not None else None
     values["state"] = State(values["state"])
     values["evidence"] = Evidence(values["evidence"]) if values["evidence"] else None
     values["verdict"] = Verdict(values["verdict"]) if values["verdict"] else None
     values["components"] = {Component(c): Presence(p) for c, p in json.loads(values["components"]).items()}
     values["warnings"] = tuple(json.loads(values["warnings"]))
+    values["metrics"] = json.loads(values["metrics"])
     return Record(**values)
 
 
@@ -148,6 +153,8 @@ def report_columns(report: Report) -> dict[str, Any]:
         "exact_resume": report.exact_resume,
         "components": json.dumps({c.value: p.value for c, p in report.components.items()}),
         "warnings": json.dumps([finding_as_json(finding) for finding in report.warnings]),
+        "metrics": json.dumps(dict(report.metrics)),
+        "best": as_text(report.best) if report.best else None,
         "report": json.dumps(report_as_json(report)),
         "fingerprint": report.fingerprint,
     }
@@ -168,7 +175,27 @@ def event_from(row: Any) -> Event:
 
 def request_from(row: Any) -> Request:
     finished = as_utc(row.finished_at) if row.finished_at is not None else None
-    return Request(row.id, row.kind, row.run, row.name, row.state, row.result, as_utc(row.created_at), finished)
+    return Request(
+        id=row.id,
+        kind=row.kind,
+        run=row.run,
+        name=row.name,
+        state=row.state,
+        result=row.result,
+        created_at=as_utc(row.created_at),
+        finished_at=finished,
+        checkpoint_id=row.checkpoint_id,
+        arguments=json.loads(row.arguments),
+    )
+
+
+def hold_from(row: Any) -> Hold:
+    return Hold(row.id, row.checkpoint_id, row.holder, as_utc(row.until) if row.until is not None else None)
+
+
+def root_from(row: Any) -> Root:
+    since = as_utc(row.known_since) if row.known_since is not None else None
+    return Root(row.path, row.marker, row.device, row.frozen, since)
 
 
 def as_text(text: str) -> str:

@@ -16,7 +16,7 @@ from lastgood.errors import CatalogError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _BUSY_SECONDS: Final = 10
 
 
@@ -34,6 +34,7 @@ class Store:
             with self._writing() as connection:
                 _check_version(connection, self.path)
                 tables.metadata.create_all(connection)
+                _add_columns(connection)
                 connection.execute(sa.text("INSERT OR IGNORE INTO revision VALUES (1, 0)"))
         except sa.exc.DatabaseError as error:
             raise CatalogError(f"{self.path} cannot be used: {error.orig}") from error
@@ -97,12 +98,22 @@ def _prepare(state_dir: str) -> None:
 
 def _check_version(connection: sa.Connection, path: str) -> None:
     found = connection.execute(sa.text("PRAGMA user_version")).scalar_one()
-    if found not in (0, SCHEMA_VERSION):
+    if found > SCHEMA_VERSION:
         raise CatalogError(
-            f"{path} was written by another version of lastgood (schema {found}, this one is {SCHEMA_VERSION}); "
+            f"{path} was written by a later version of lastgood (schema {found}, this one is {SCHEMA_VERSION}); "
             "move it away, and all but the history is found again on disk"
         )
     connection.execute(sa.text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+
+
+def _add_columns(connection: sa.Connection) -> None:
+    """Those that earlier versions did not have. Each of them has a default, or may be empty."""
+    for table in tables.metadata.sorted_tables:
+        there = {row.name for row in connection.execute(sa.text(f"PRAGMA table_info({table.name})"))}
+        for column in table.columns:
+            if column.name not in there:
+                wording = sa.schema.CreateColumn(column).compile(connection)
+                connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {wording}"))
 
 
 def _on_connect(connection: Any, _record: Any) -> None:

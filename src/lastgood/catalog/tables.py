@@ -22,6 +22,7 @@ root = sa.Table(
     sa.Column("marker", sa.Text, nullable=False),
     sa.Column("device", sa.Integer, nullable=False),
     sa.Column("frozen", sa.Text),
+    sa.Column("known_since", sa.Float),
 )
 run = sa.Table(
     "run",
@@ -31,6 +32,7 @@ run = sa.Table(
     sa.Column("root", sa.Text, nullable=False),
     sa.Column("relative", sa.Text, nullable=False),
     sa.Column("first_seen_at", sa.Float, nullable=False),
+    sa.Column("policy", sa.Text),  # the last one that was carried out
     sa.UniqueConstraint("root", "relative"),
 )
 checkpoint = sa.Table(
@@ -64,6 +66,11 @@ checkpoint = sa.Table(
     sa.Column("exact_resume", sa.Boolean, nullable=False, default=False),
     sa.Column("components", sa.Text, nullable=False, default="{}"),
     sa.Column("warnings", sa.Text, nullable=False, default="[]"),
+    sa.Column("metrics", sa.Text, nullable=False, server_default="{}"),
+    sa.Column("best", sa.Text),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("trash", sa.Text),
+    sa.Column("until", sa.Float),
     sa.Column("report", sa.Text),
     sa.Column("boot", sa.Text),
     # The revision that wrote the row last, so that a reader of 1,000 rows fetches only what is new to it.
@@ -77,6 +84,16 @@ file = sa.Table(
     sa.Column("path", sa.Text, primary_key=True),
     sa.Column("bytes", sa.Integer, nullable=False),
     sa.Column("digest", sa.Text),
+)
+hold = sa.Table(
+    "hold",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("checkpoint_id", sa.ForeignKey("checkpoint.id"), nullable=False, index=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("until", sa.Float),  # a pin has no end
+    sa.Column("created_at", sa.Float, nullable=False),
+    sqlite_autoincrement=True,  # an id is a job's proof that the lease is its own
 )
 event = sa.Table(
     "event",
@@ -98,6 +115,8 @@ request = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("run", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
+    sa.Column("checkpoint_id", sa.Integer),
+    sa.Column("arguments", sa.Text, nullable=False, server_default="{}"),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("result", sa.Text),
     sa.Column("created_at", sa.Float, nullable=False),

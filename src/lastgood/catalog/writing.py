@@ -28,7 +28,13 @@ class WorkerCatalog(Catalog):
         with self._revising() as connection:
             connection.execute(tables.root.delete().where(tables.root.c.path == root.path))
             connection.execute(
-                tables.root.insert().values(path=root.path, marker=root.marker, device=root.device, frozen=root.frozen)
+                tables.root.insert().values(
+                    path=root.path,
+                    marker=root.marker,
+                    device=root.device,
+                    frozen=root.frozen,
+                    known_since=root.known_since.timestamp() if root.known_since else None,
+                )
             )
 
     def add_run(self, name: str, root: str, relative: str, now: datetime) -> int:
@@ -140,6 +146,52 @@ class WorkerCatalog(Catalog):
 
     def rewritten(self, checkpoint_id: int) -> None:
         self._move(checkpoint_id, Happening.REWRITTEN, active=False, waiting_for=None)
+
+    # --- retention ---
+
+    def choose(self, checkpoint_id: int, *, trash: str, until: datetime, now: datetime) -> bool:
+        """It is to go to the trash, under this name. False where somebody holds it."""
+        held = sa.and_(
+            tables.hold.c.checkpoint_id == checkpoint_id,
+            sa.or_(tables.hold.c.until.is_(None), tables.hold.c.until > now.timestamp()),
+        )
+        with self._revising() as connection:
+            if connection.execute(sa.select(tables.hold.c.id).where(held)).first():
+                return False
+            _move_row(connection, checkpoint_id, Happening.CHOSEN, trash=trash, until=until.timestamp())
+        return True
+
+    def spared(self, checkpoint_id: int) -> None:
+        """It was to go to the trash, and is still in its place."""
+        self._move(checkpoint_id, Happening.SPARED, trash=None, until=None)
+
+    def thrown(self, checkpoint_id: int) -> None:
+        """It lies in the trash."""
+        self._move(checkpoint_id, Happening.THROWN)
+
+    def undone(self, checkpoint_id: int) -> None:
+        """It is in its place again."""
+        self._move(checkpoint_id, Happening.UNDONE, trash=None, until=None)
+
+    def purged(self, checkpoint_id: int) -> None:
+        """It cannot be had back from the trash any more."""
+        self._move(checkpoint_id, Happening.PURGED)
+
+    def count_failures(self, checkpoint_id: int, failures: int) -> None:
+        """So often in a row a job could not start from it."""
+        with self._revising() as connection:
+            row = tables.checkpoint.c.id == checkpoint_id
+            connection.execute(tables.checkpoint.update().where(row).values(failures=failures))
+
+    def remember_policy(self, run: str, policy: str) -> None:
+        """It was carried out."""
+        with self._revising() as connection:
+            connection.execute(tables.run.update().where(tables.run.c.name == run).values(policy=policy))
+
+    def forget_leases(self, before: datetime) -> None:
+        """Those that ended before then."""
+        with self._writing() as connection:
+            connection.execute(tables.hold.delete().where(tables.hold.c.until < before.timestamp()))
 
     def log(
         self,

@@ -59,6 +59,7 @@ class Layout(Protocol):
         ...
 
 
+_COUNTS: Final = frozenset({"global_step", "step", "epoch", "raw_epoch", "total_batches", "world_size"})  # no metrics
 MOST_RANKS: Final = 100_000
 _SHARD: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
 SINGLE_WEIGHTS: Final = (
@@ -216,6 +217,14 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return None
     return value
+
+
+def metrics_in(state: Mapping[Any, Any]) -> dict[str, float]:
+    """What was measured, where it stands among the state's own entries: `best_loss`, `metrics.f1`."""
+    nested = state.get("metrics")
+    entries = {**state, **(nested if isinstance(nested, dict) else {})}
+    measured = ((str(key), number(value)) for key, value in entries.items() if str(key) not in _COUNTS)
+    return {key: value for key, value in measured if value is not None}
 
 
 def whole_number(value: Any) -> int | None:

@@ -183,4 +183,5 @@ def _progress(parts: tuple[_Part, ...], homes: base.Homes, files: Mapping[str, F
         epoch=epoch if epoch is not None else base.number(state.get("epoch")),
         world_size=_recorded_world_size(files) or (max(ranks) + 1 if ranks else None),
         schedule_step=states.schedule_step(schedule),
+        metrics=base.metrics_in(state),
     )

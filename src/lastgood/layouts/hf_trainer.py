@@ -145,4 +145,22 @@ def _progress(names: frozenset[str], files: Mapping[str, FileFacts]) -> Progress
         epoch=base.number(state.get("epoch")),
         world_size=_world_size(names, files),
         schedule_step=states.schedule_step(files[_SCHEDULER].contents) if _SCHEDULER in files else None,
+        metrics=_metrics(state),
+        best=_last_part(state.get("best_model_checkpoint")),
     )
+
+
+def _metrics(state: Mapping[str, Any]) -> dict[str, float]:
+    """What `log_history` has of this very step: the loss, and what an evaluation found."""
+    history = state.get("log_history")
+    logged = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
+    return {
+        name: value
+        for entry in logged
+        if entry.get("step") == state.get("global_step")
+        for name, value in base.metrics_in(entry).items()
+    }
+
+
+def _last_part(path: Any) -> str | None:
+    return path.rstrip("/").rpartition("/")[2] or None if isinstance(path, str) else None

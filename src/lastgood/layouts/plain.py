@@ -159,4 +159,5 @@ def _progress(home: str | None, state: Mapping[str, Any]) -> Progress:
         world_size=base.whole_number(state.get("world_size")),
         schedule_step=states.schedule_step(_found(Component.SCHEDULER, state)[1]),
         counts_batches=counts_batches,
+        metrics=base.metrics_in(state),
     )

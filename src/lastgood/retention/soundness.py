@@ -1,0 +1,21 @@
+"""What counts as good."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from lastgood.findings import Verdict
+from lastgood.life import State
+from lastgood.records import Evidence
+
+if TYPE_CHECKING:
+    from lastgood.records import Record
+
+SOUND: Final = (Verdict.COMPLETE, Verdict.PARTIAL)
+
+
+def is_sound(record: Record, changed: frozenset[int]) -> bool:
+    """It was read to the last byte, can be loaded, and is still what was read."""
+    finished = record.evidence not in (None, Evidence.QUIET)
+    whole = record.state is State.VERIFIED and record.verdict in SOUND and finished
+    return whole and not record.failed and record.id not in changed
