@@ -5,6 +5,7 @@ LastgoodError                 what stopped us from answering; the message is fit
 ├── NotACheckpoint            the path holds nothing that could be judged
 ├── NotAManifest              a file that was to be a manifest is none
 ├── CannotTell                the disk would not answer; trying again may help
+├── Obstructed                the disk stands in the way of removing something, or of bringing it back
 ├── IllegalMove               a checkpoint's state was asked to make a move that does not exist
 ├── CatalogError              the catalog cannot be used where it lies, or is locked by another worker
 ├── Refusal                   the question was understood, and the answer is no
@@ -48,6 +49,10 @@ class CannotTell(LastgoodError):
     def __init__(self, doing: str, path: str, cause: OSError) -> None:
         super().__init__(f"{doing} {path}: {cause.strerror or cause}")
         self.doing, self.path, self.cause = doing, path, cause
+
+
+class Obstructed(LastgoodError):
+    """The disk stands in the way of removing something, or of bringing it back. Nothing was changed."""
 
 
 class IllegalMove(LastgoodError):

@@ -111,6 +111,13 @@ class World:
                 return
             self.at = min(end, self.at + wait)
 
+    def skip(self, seconds: float) -> None:
+        """Time passes while the worker sleeps; then it looks, twice: what the first look brings about may need it."""
+        self.at += seconds
+        self.look()
+        self.at += 1
+        self.look()
+
     def advance_until_read(self) -> None:
         """Time passes until a judge has been set to work; what it finds is not looked at yet."""
         while self.judging.job is None:
@@ -149,7 +156,29 @@ class World:
             assert str(folder) not in self.handed_out(), f"handed out before {files[-1][0]} was there"
         write_file(folder, *files[-1])
 
+    # --- what is asked of it ---
+
+    def ask(self, kind: str, name: str = "", run: str = ".", **arguments: Any) -> str:
+        """What the worker answered: "done: ..." or "refused: ..."."""
+        found = [record.id for record in self.catalog.records(run) if record.name == name]
+        about = found[-1] if found else None
+        made = self.catalog.add_request(
+            kind, run=run, name=name, now=self.now, checkpoint_id=about, arguments=arguments
+        )
+        while (answer := self.catalog.request(made.id)).state == "open":
+            self.look()
+        return f"{answer.state}: {answer.result}"
+
     # --- what it says ---
+
+    def in_place(self, run: str = "") -> list[int]:
+        """The steps of the checkpoints that lie in the run's folder."""
+        return sorted(int(path.name.rpartition("-")[2]) for path in (self.root / run).glob("checkpoint-*"))
+
+    def in_trash(self, run: str = "") -> list[str]:
+        """What lies in the run's trash."""
+        trash = self.root / run / ".lastgood/trash"
+        return sorted(path.name.partition(".")[0] for path in trash.iterdir()) if trash.exists() else []
 
     def records(self, run: str | None = None) -> list[Record]:
         return self.catalog.records(run, gone=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from injecting import CHANGES, calls_of, killed_at
-from lastgood import naming
+from lastgood import durable, naming
 from lastgood.discovery import discover
 from lastgood.findings import Verdict
 from lastgood.training import whole_folder as whole_folders
@@ -78,7 +78,7 @@ def test_a_save_killed_at_any_system_call_leaves_nothing_that_looks_finished(
     manager: CheckpointManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, exchange: bool, calls: str
 ) -> None:
     if not exchange:
-        monkeypatch.setattr(whole_folders, "_exchange", no_exchange)
+        monkeypatch.setattr(durable, "exchange", no_exchange)
     job = SmallJob(Recipe())
     job.train(1)
     job.model.config = {"width": 6}  # so that the weights get a file of their own

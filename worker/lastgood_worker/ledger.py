@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.findings import Severity
 from lastgood.life import IN_PLACE, State
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from lastgood.records import Record
 
 _log = logging.getLogger("lastgood")
+_CLOCK_ALLOWANCE: Final = timedelta(seconds=5)  # time servers put a clock right all day
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,28 @@ class Ledger:
         """Holds what lies below `roots`; the catalog also remembers what was watched on other days."""
         self.catalog, self.clock = catalog, clock
         self._records = {record.id: record for record in catalog.records() if record.root in roots}
-        self.changed: set[str] = {record.run for record in self._records.values()}
+        self.changed: set[str] = self.runs()
+        self.to_plan: set[str] = self.runs()  #: runs for which retention may have something new to do
+        last = catalog.worker()
+        self._latest = last.heartbeat_at if last else clock.now()
 
     def __getitem__(self, checkpoint_id: int) -> Record:
         return self._records[checkpoint_id]
 
     def __contains__(self, checkpoint_id: int) -> bool:
         return checkpoint_id in self._records
+
+    def runs(self) -> set[str]:
+        return {record.run for record in self._records.values()}
+
+    def clock_trouble(self) -> str | None:
+        """Why nothing that depends on the time of day may be done; None where the clock has never stepped back."""
+        now = self.clock.now()
+        self._latest = max(self._latest, now)
+        if self._latest - now <= _CLOCK_ALLOWANCE:
+            return None
+        until = self._latest.isoformat(timespec="seconds")
+        return f"the clock stepped back: nothing is removed before {until}, or before the worker is started again"
 
     def of_run(self, run: str) -> list[Record]:
         return [record for record in self._records.values() if record.run == run]
@@ -60,6 +77,12 @@ class Ledger:
         getattr(self.catalog, verb)(checkpoint_id, *args, **columns)
         return self._read_back(checkpoint_id)
 
+    def choose(self, checkpoint_id: int, **columns: Any) -> bool:
+        """It is to go to the trash. False where somebody holds it."""
+        chosen: bool = self.catalog.choose(checkpoint_id, **columns)
+        self._read_back(checkpoint_id)
+        return chosen
+
     def event(self, kind: str, message: str, severity: Severity = Severity.INFO, record: Record | None = None) -> None:
         """One line in the event log, and in our own."""
         level = logging.WARNING if severity is Severity.WARNING else logging.INFO
@@ -78,4 +101,5 @@ class Ledger:
         record, _report = self.catalog.record(checkpoint_id)
         self._records[checkpoint_id] = record
         self.changed.add(record.run)
+        self.to_plan.add(record.run)
         return record

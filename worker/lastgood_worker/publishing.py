@@ -26,8 +26,7 @@ class Publisher:
     """Writes each run's file when its answer changed, and tells when the resume point did."""
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        self._wishes = resume.Wishes(accept=Verdict(settings.accept))
-        self._ledger = ledger
+        self._settings, self._ledger = settings, ledger
         self._texts: dict[str, str] = {}
         self._last: dict[str, int | None] = {}
         self.folders: dict[str, str] = {}  #: where each run lies
@@ -45,7 +44,8 @@ class Publisher:
             if run not in self.folders or records[0].root in frozen:
                 self._ledger.changed.add(run)
                 continue
-            answer = answer_for_file(records, self._wishes)
+            accept = Verdict(self._settings.of_run(run).accept)
+            answer = answer_for_file(records, resume.Wishes(accept=accept, order=self._settings.order))
             self._write(run, json.dumps(answer, indent=1))
             self._note(run, answer)
 

@@ -14,8 +14,11 @@ from lastgood import branches, discovery, naming
 from lastgood.catalog import WorkerStatus
 from lastgood_worker.following import Following
 from lastgood_worker.ledger import Clock, Ledger
+from lastgood_worker.orders import Orders
 from lastgood_worker.publishing import Publisher
+from lastgood_worker.retaining import Retaining
 from lastgood_worker.roots import RootView, Tracked, is_ready, make_known, open_roots
+from lastgood_worker.space import Space
 from lastgood_worker.verdicts import Verdicts
 
 if TYPE_CHECKING:
@@ -45,9 +48,12 @@ class Reconciler:
         self._run_ids: dict[str, int] = {}
         self._name_known_runs(catalog)
         self._ledger = Ledger(catalog, clock, [root.path for root in self._roots])
-        self._verdicts = Verdicts(self._ledger, judging, boot)
+        self._verdicts = Verdicts(self._ledger, judging, boot, timedelta(seconds=settings.scrub_every))
         self._following = Following(settings, self._ledger, self._verdicts)
         self._publisher = Publisher(settings, self._ledger)
+        self._retaining = Retaining(settings, self._ledger, self._roots, self._verdicts)
+        self._space = Space(settings, self._ledger)
+        self._orders = Orders(self._ledger, self._verdicts, self._retaining)
         self._started_at = clock.now()
         self._heartbeat_at = float("-inf")
         self._scanned = False
@@ -65,6 +71,9 @@ class Reconciler:
         delays = [self._look_at_root(root, _folders_of(stirred, root.path), now) for root in ready]
         self._watch.tend([r.path for r in ready], [r.path for r in ready if r.tracked], now)
         self._verdicts.start_next(lambda record: record.root in ready_paths)
+        self._retaining.tend(ready)
+        self._retaining.empty_trash(ready, self._space.free)
+        self._space.look(ready)
         self._publisher.publish(frozen={root.path for root in self._roots} - ready_paths)
         if not self._scanned:
             self._scanned, self._heartbeat_at = True, float("-inf")  # said at once: answers wait for it
@@ -89,6 +98,8 @@ class Reconciler:
         )
 
     def _look_at_root(self, root: RootView, stirred: set[str], now: float) -> float:
+        if not root.scanned:
+            self._retaining.recover(root)
         found = discovery.discover(root.path)
         if found.candidates:
             make_known(root, self._ledger)
@@ -185,7 +196,7 @@ class Reconciler:
     def _carry_out(self, request: Request, now: datetime) -> tuple[bool, str] | None:
         """Whether it was done, and how it stands; None while it has to wait."""
         if request.kind != "landed":
-            return False, f"this worker does not know how to carry out {request.kind!r}"
+            return self._orders.carry_out(request) if self._scanned else None
         for tracked in self._all_tracked():
             record = self._ledger[tracked.record_id]
             if (record.run, record.name) == (request.run, request.name):

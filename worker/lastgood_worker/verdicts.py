@@ -31,8 +31,8 @@ _ACCEPTED: Final = (Verdict.COMPLETE, Verdict.PARTIAL)
 class Verdicts:
     """Hands settled checkpoints to the judge, the newest first, and records what it says."""
 
-    def __init__(self, ledger: Ledger, judging: Judging, boot: str) -> None:
-        self._ledger, self._judging, self._boot = ledger, judging, boot
+    def __init__(self, ledger: Ledger, judging: Judging, boot: str, scrub_every: timedelta) -> None:
+        self._ledger, self._judging, self._boot, self._scrub_every = ledger, judging, boot, scrub_every
         self._keeper = Keeper(ledger)
         self._rechecks: set[int] = set()
         self._not_before: dict[int, float] = {}
@@ -56,7 +56,15 @@ class Verdicts:
         self._rechecks.discard(record_id)
         if self._judging.job is not None and self._judging.job.checkpoint_id == record_id:
             self._judging.cancel()
-        self._keeper.forget(self._ledger[record_id])
+        self.forget(self._ledger[record_id])
+
+    def forget(self, record: Record) -> None:
+        """What was kept of its bytes goes."""
+        self._keeper.forget(record)
+
+    def in_work(self) -> frozenset[int]:
+        """What is being read, or read again."""
+        return frozenset(self._rechecks | ({self._judging.job.checkpoint_id} if self._judging.job else set()))
 
     def start_next(self, may_read: Callable[[Record], bool]) -> None:
         """Starts the newest that waits, if nothing runs."""
@@ -70,6 +78,22 @@ class Verdicts:
         ]
         if waiting:
             self._judging.start(self._job(most_urgent(waiting, self._ledger.present())))
+        elif stale := self._longest_unread(may_read):
+            self._judging.start(self._job(stale))
+
+    def _longest_unread(self, may_read: Callable[[Record], bool]) -> Record | None:
+        """Scrubbing: what was last read so long ago that bits may have rotten since."""
+        if not self._scrub_every:
+            return None
+        before = self._ledger.clock.now() - self._scrub_every
+        now = self._ledger.clock.monotonic()
+        stale = (
+            record
+            for record in self._ledger.present()
+            if record.state is State.VERIFIED and record.verified_at and record.verified_at <= before
+            if self._not_before.get(record.id, now) <= now and may_read(record)
+        )
+        return min(stale, key=lambda record: (record.verified_at, record.id), default=None)
 
     def _job(self, record: Record) -> Job:
         before = previous(record, self._ledger.of_run(record.run))
@@ -106,6 +130,7 @@ class Verdicts:
             # Whoever changed it shows at the next look; a disk that would not answer is asked again a little later.
             self._not_before[record.id] = self._ledger.clock.monotonic() + _TRY_AGAIN_AFTER
             return
+        stirred = record.id in self._rechecks
         self._rechecks.discard(record.id)
         report = _with_unfinished(outcome.report, unfinished(record.id))
         if report.verdict in _ACCEPTED:
@@ -116,7 +141,19 @@ class Verdicts:
             self._not_before[record.id] = self._ledger.clock.monotonic() + _UNREADABLE_AGAIN_AFTER
             if record.verdict is Verdict.UNREADABLE:
                 return  # it was told the first time
-        self._ledger.event(*_verdict_event(judged, report), judged)
+        if record.state is State.VERIFIED and not stirred:
+            self._tell_of_scrub(record, judged, report)
+        else:
+            self._ledger.event(*_verdict_event(judged, report), judged)
+
+    def _tell_of_scrub(self, before: Record, record: Record, report: Report) -> None:
+        """Nobody wrote to it since: where its bytes are others, the disk has lost them."""
+        if record.verdict is before.verdict:
+            return
+        kind, message, severity = _verdict_event(record, report)
+        if any(finding.code is Code.MANIFEST_MISMATCH for finding in report.findings):
+            kind, message = "bit-rot", f"nobody wrote to it, and its bytes changed: {message}"
+        self._ledger.event(kind, message, severity, record)
 
 
 def most_urgent(waiting: Iterable[Record], present: Iterable[Record]) -> Record:

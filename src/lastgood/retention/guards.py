@@ -10,10 +10,10 @@ from lastgood.findings import Verdict
 from lastgood.life import State
 from lastgood.records import Evidence
 from lastgood.retention.soundness import SOUND, is_sound
-from lastgood.retention.words import Reason, Why
+from lastgood.retention.words import Reason, Why, gathered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from lastgood.branches import Order
     from lastgood.records import Hold, Record
@@ -28,7 +28,8 @@ def held(record: Record, holds: Sequence[Hold], changed: frozenset[int], busy: f
     if record.copy:
         found.append(Reason(Why.COPY, "a copy or link is never removed"))
     elif record.state is not State.VERIFIED or record.id in busy:
-        found.append(Reason(Why.IN_WORK, record.waiting_for or f"it is {record.state}"))
+        doing = "read again" if record.state is State.VERIFIED else record.state
+        found.append(Reason(Why.IN_WORK, record.waiting_for or f"it is {doing}"))
     elif record.verdict is Verdict.UNREADABLE:
         found.append(Reason(Why.UNREADABLE, "it could not be read: that is no grounds for removal"))
     elif record.id in changed:
@@ -41,30 +42,33 @@ def held(record: Record, holds: Sequence[Hold], changed: frozenset[int], busy: f
 def guards(
     records: Sequence[Record],
     present: Sequence[Record],
-    line: Sequence[Record],
+    lines: Sequence[Sequence[Record]],
     policy: Policy,
     changed: frozenset[int],
 ) -> dict[int, list[Reason]]:
-    found: dict[int, list[Reason]] = {}
+    """By id, what forbids to remove it as things stand. `lines`: the newest first in each."""
+    sound = [[record for record in line if is_sound(record, changed)] for line in lines]
+    everywhere = [record for record in present if is_sound(record, changed)]
+    return gathered(
+        (
+            *_resume_points(records, policy, changed),
+            *(found for line in sound for found in _last_sound(line)),
+            *_last_of_branches(everywhere, sound[0]),
+            *(found for line in lines for found in _trainers_best(line, changed)),
+        )
+    )
 
-    def guard(record: Record, why: Why, message: str) -> None:
-        found.setdefault(record.id, []).append(Reason(why, message))
 
+def _resume_points(
+    records: Sequence[Record], policy: Policy, changed: frozenset[int]
+) -> Iterator[tuple[Record, Reason]]:
+    told: set[int] = set()
     for accept in dict.fromkeys((policy.accept, *SOUND)):
-        if (point := _resume_point(records, accept, policy.order, changed)) and point.id not in found:
+        point = _resume_point(records, accept, policy.order, changed)
+        if point is not None and point.id not in told:
             who = "a job" if accept is policy.accept else f"a job that accepts {accept} ones"
-            guard(point, Why.RESUME_POINT, f"{who} would start from it now")
-    for record in _best_verdict_first(line)[:LAST_SOUND]:
-        guard(record, Why.LAST_SOUND, f"one of the last {LAST_SOUND} good ones")
-    newest = max((record.branch or 0 for record in records if not record.copy), default=0)
-    for branch, saves in _by_branch(r for r in present if is_sound(r, changed)).items():
-        if branch != newest:
-            guard(saves[0], Why.LAST_OF_BRANCH, f"the last good one of an earlier line of saves ({branch})")
-    if best := next((record.best for record in line if record.best), None):
-        for record in line:
-            if record.name == best:
-                guard(record, Why.TRAINERS_BEST, "the trainer calls it its best so far")
-    return found
+            yield point, Reason(Why.RESUME_POINT, f"{who} would start from it now")
+            told.add(point.id)
 
 
 def _resume_point(records: Sequence[Record], accept: Verdict, order: Order, changed: frozenset[int]) -> Record | None:
@@ -72,6 +76,26 @@ def _resume_point(records: Sequence[Record], accept: Verdict, order: Order, chan
         return resume.resume_point(records, resume.Wishes(accept=accept, order=order), changed).record
     except Refusal:
         return None
+
+
+def _last_sound(line: Sequence[Record]) -> Iterator[tuple[Record, Reason]]:
+    for record in _best_verdict_first(line)[:LAST_SOUND]:
+        yield record, Reason(Why.LAST_SOUND, f"one of the last {LAST_SOUND} good ones")
+
+
+def _last_of_branches(everywhere: Iterable[Record], line: Sequence[Record]) -> Iterator[tuple[Record, Reason]]:
+    for branch, saves in _by_branch(everywhere).items():
+        if saves[0] not in line[:1]:
+            message = f"the last good one of another line of saves ({branch})"
+            yield saves[0], Reason(Why.LAST_OF_BRANCH, message)
+
+
+def _trainers_best(line: Iterable[Record], changed: frozenset[int]) -> Iterator[tuple[Record, Reason]]:
+    """Those that were removed said it just as well: otherwise to remove one would change what is said."""
+    best = next((record.best for record in line if record.best and record.verdict in SOUND), None)
+    for record in line:
+        if record.name == best and is_sound(record, changed):
+            yield record, Reason(Why.TRAINERS_BEST, "the trainer calls it its best so far")
 
 
 def _best_verdict_first(line: Iterable[Record]) -> list[Record]:

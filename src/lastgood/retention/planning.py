@@ -9,12 +9,13 @@ from lastgood.findings import Verdict
 from lastgood.life import IN_PLACE
 from lastgood.retention.guards import guards, held
 from lastgood.retention.rules import wanted
-from lastgood.retention.soundness import SOUND, is_sound
+from lastgood.retention.soundness import SOUND, is_sound, was_sound
 from lastgood.retention.words import Decision, Plan, Reason, Why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lastgood.branches import Order
     from lastgood.records import Hold, Record
     from lastgood.retention.words import Policy
 
@@ -33,14 +34,28 @@ def plan(
     read. `busy`: ids that are read again at the moment.
     """
     present = [record for record in records if record.state in IN_PLACE]
-    line = [r for r in lineage((r for r in records if not r.copy), policy.order) if is_sound(r, changed)]
-    guarding = guards(records, present, line, policy, changed)
-    wishing = wanted(present, line, policy, changed)
+    lines = _lines([record for record in records if not record.copy], policy, changed)
+    guarding = guards(records, present, lines, policy, changed)
+    wishing = wanted(present, lines, policy, changed)
     holding = {record.id: held(record, holds.get(record.id, ()), changed, busy) for record in present}
     reasons = {r.id: (*holding[r.id], *guarding.get(r.id, ()), *wishing.get(r.id, ())) for r in present}
-    newest_good = next((r for r in line if r.verdict is Verdict.COMPLETE), None)
+    newest_good = next((r for r in lines[0] if r.verdict is Verdict.COMPLETE and is_sound(r, changed)), None)
     decisions = tuple(_decision(record, reasons[record.id], policy, newest_good) for record in present)
-    return Plan(decisions, policy, frozenset(record.id for record in line if record.id in guarding))
+    return Plan(decisions, policy, frozenset(guarding))
+
+
+def _lines(saves: Sequence[Record], policy: Policy, changed: frozenset[int]) -> list[list[Record]]:
+    """The newest line of saves and, as long as nothing accepted was saved in its own branch, those that it follows.
+
+    Otherwise a first save that nobody has read yet, or that is damaged, would push the good ones before it out.
+    """
+    good = [record for record in saves if was_sound(record, changed)]
+    if policy.order != "landed" or not good:
+        return [lineage(saves, policy.order)]
+    accepted = [record for record in good if record.verdict in (Verdict.COMPLETE, policy.accept)]
+    begun = max(record.branch or 0 for record in accepted or good)
+    ends = {begun, *(record.branch for record in saves if record.branch and record.branch > begun)}
+    return [lineage(r for r in saves if (r.branch or 0) <= end) for end in sorted(ends, reverse=True)]
 
 
 def _decision(record: Record, keeping: tuple[Reason, ...], policy: Policy, newest_good: Record | None) -> Decision:
@@ -51,7 +66,7 @@ def _decision(record: Record, keeping: tuple[Reason, ...], policy: Policy, newes
     if record.verdict in SOUND and not record.failed:
         return Decision(record, keep=False, reasons=(Reason(Why.UNWANTED, "no rule keeps it"),))
     what = f"it is {record.verdict}" if record.verdict not in SOUND else "jobs could not start from it"
-    if newest_good is None or _place(newest_good) <= _place(record):
+    if newest_good is None or not _is_newer(newest_good, record, policy.order):
         return Decision(
             record, keep=True, reasons=(Reason(Why.NOTHING_BETTER, f"{what}, but no newer one is complete"),)
         )
@@ -59,5 +74,9 @@ def _decision(record: Record, keeping: tuple[Reason, ...], policy: Policy, newes
     return Decision(record, keep=False, reasons=(Reason(why, f"{what}, and {newest_good.name} is complete"),))
 
 
-def _place(record: Record) -> tuple[int, int, int]:
-    return (record.branch or 0, record.step, record.id)
+def _is_newer(good: Record, than: Record, order: Order) -> bool:
+    """By the numbers in their names: a damaged one may no longer tell the step of its state."""
+    if order == "mtime":
+        return good.saved_at > than.saved_at
+    branches = (good.branch or 0, than.branch or 0) if order == "landed" else (0, 0)
+    return (branches[0], good.number) > (branches[1], than.number)

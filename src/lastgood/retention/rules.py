@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lastgood.findings import Verdict
 from lastgood.retention.soundness import SOUND, is_sound
-from lastgood.retention.words import Reason, Why
+from lastgood.retention.words import Reason, Why, gathered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 def wanted(
-    present: Sequence[Record], line: Sequence[Record], policy: Policy, changed: frozenset[int]
+    present: Sequence[Record], lines: Sequence[Sequence[Record]], policy: Policy, changed: frozenset[int]
 ) -> dict[int, list[Reason]]:
     """By id, the rules that want it. Where none is accepted, the best verdict that there is satisfies them."""
+    sound = [[record for record in line if is_sound(record, changed)] for line in lines]
     accepted = {Verdict.COMPLETE, policy.accept}
-    if not any(record.verdict in accepted for record in line):
+    if not any(record.verdict in accepted for line in sound for record in line):
         accepted = set(SOUND)
-    candidates = [record for record in line if record.verdict in accepted]
+    candidates = [[record for record in line if record.verdict in accepted] for line in sound]
     everywhere = [r for r in present if not r.copy and is_sound(r, changed) and r.verdict in accepted]
-    found: dict[int, list[Reason]] = {}
-    for record, reason in (
-        *_last(candidates, policy.keep_last),
-        *_best(everywhere, policy.keep_best),
-        *_every(candidates, policy.keep_every),
-        *_within(everywhere, policy.keep_within),
-    ):
-        found.setdefault(record.id, []).append(reason)
-    return found
+    return gathered(
+        (
+            *(wish for line in candidates for wish in _last(line, policy.keep_last)),
+            *_best(everywhere, policy.keep_best),
+            *(wish for line in candidates for wish in _every(line, policy.keep_every)),
+            *_within(everywhere, policy.keep_within),
+        )
+    )
 
 
 def _last(line: Sequence[Record], count: int) -> Iterator[tuple[Record, Reason]]:
@@ -74,5 +74,7 @@ def _within(records: Sequence[Record], time: timedelta) -> Iterator[tuple[Record
 
 
 def _landed_at(record: Record) -> datetime:
-    """By our own clock, unless it lay there before us: a file may claim any time."""
-    return record.saved_at if record.before_us or record.settled_at is None else record.settled_at
+    """By our own clock, as far as we were there: a file may claim any time."""
+    if record.before_us or record.settled_at is None:
+        return min(record.saved_at, record.first_seen_at)
+    return record.settled_at

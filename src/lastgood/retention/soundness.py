@@ -16,6 +16,10 @@ SOUND: Final = (Verdict.COMPLETE, Verdict.PARTIAL)
 
 def is_sound(record: Record, changed: frozenset[int]) -> bool:
     """It was read to the last byte, can be loaded, and is still what was read."""
+    return record.state is State.VERIFIED and was_sound(record, changed)
+
+
+def was_sound(record: Record, changed: frozenset[int]) -> bool:
+    """The same of what may lie in the trash by now, or be gone."""
     finished = record.evidence not in (None, Evidence.QUIET)
-    whole = record.state is State.VERIFIED and record.verdict in SOUND and finished
-    return whole and not record.failed and record.id not in changed
+    return record.verdict in SOUND and finished and not record.failed and record.id not in changed

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 from lastgood.findings import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lastgood.branches import Order
     from lastgood.records import Record
     from lastgood.settings import KeepBest, Settings
@@ -41,6 +43,7 @@ class Why(StrEnum):
     UNWANTED = "unwanted"
     DAMAGED = "damaged"
     FAILED = "failed"
+    ASKED = "asked"  #: a person named it
 
 
 # What a person who names one checkpoint to be removed may overrule.
@@ -72,13 +75,26 @@ class Policy:
         said = [f"{name} {value}" for name, value in rules.items() if value]
         if self.keep_within:
             said.append(f"keep_within {self.keep_within}")
-        return ", ".join([*said, f"accept {self.accept}"]) if said else "no rule: nothing is removed"
+        if self.is_empty:
+            return "no rule: nothing is removed"
+        said.append(f"accept {self.accept}")
+        if self.order != "landed":
+            said.append(f"order {self.order}")
+        return ", ".join(said)
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
     why: Why
     message: str
+
+
+def gathered(found: Iterable[tuple[Record, Reason]]) -> dict[int, list[Reason]]:
+    """The reasons of each record, by its id, each once."""
+    reasons: dict[int, dict[Reason, None]] = {}
+    for record, reason in found:
+        reasons.setdefault(record.id, {})[reason] = None
+    return {record_id: list(each) for record_id, each in reasons.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +136,7 @@ class Plan:
     @property
     def id(self) -> str:
         """12 digits: equal in two plans that remove the same for the same reasons."""
-        what = [(d.record.id, d.record.fingerprint, d.reasons[0].why.value) for d in self.removals]
+        what = sorted((d.record.id, d.record.fingerprint, d.reasons[0].why.value) for d in self.removals)
         return hashlib.sha256(repr((str(self.policy), what)).encode()).hexdigest()[:12]
 
 

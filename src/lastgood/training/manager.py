@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lastgood import client, naming, resume
+from lastgood import client, durable, naming, resume
 from lastgood.errors import NoCheckpointsYet
 from lastgood.facts import FileDigest
 from lastgood.findings import Verdict
@@ -26,7 +26,7 @@ from lastgood.manifest import file_list_as_json
 from lastgood.settings import read_settings
 from lastgood.settings_file import settings_text
 from lastgood.training import ranks, rng, state, weights
-from lastgood.training.whole_folder import make_folders, put_back, sync_tree, whole_folder
+from lastgood.training.whole_folder import put_back, whole_folder
 from lastgood.verify import verify
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class CheckpointManager:
     def __init__(self, folder: str | os.PathLike[str], *, settings: Settings | None = None) -> None:
         self.folder = os.path.abspath(folder)
         self._settings = settings if settings is not None else read_settings(os.environ, settings_text())
-        make_folders(self.folder)
+        durable.make_folders(self.folder)
 
     def save(  # noqa: PLR0913 - one name for each thing that a job has
         self,
@@ -184,7 +184,7 @@ class CheckpointManager:
             path = os.path.join(folder, state.FILE)
             torch.save(content, path)
             state.load_plainly(path, "meta")  # what cannot be loaded again must not pass for saved
-            sync_tree(folder)
+            durable.sync_tree(folder)
             _write_list(folder, global_step)
 
     @staticmethod

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
-import shutil
 from typing import TYPE_CHECKING, Final
 
-from lastgood import naming
+from lastgood import durable, naming
 from lastgood.layouts import base
+from lastgood.removal import remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -20,10 +19,7 @@ if TYPE_CHECKING:
 _DRAFT: Final = ".tmp-"
 _EARLIER: Final = ".tmp-earlier."
 
-_EXCHANGE: Final = 2  # RENAME_EXCHANGE of renameat2(2)
-_HERE: Final = -100  # AT_FDCWD
 _TAKEN: Final = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
-_NO_EXCHANGE: Final = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _OF_TOKENIZERS: Final = "additional_chat_templates"  # the one folder that they save
 _OURS: Final = frozenset(
     {*base.TOKENIZER_FILES, "config.json", "generation_config.json", "chat_template.jinja", "chat_template.json",
@@ -40,20 +36,20 @@ def whole_folder(path: str) -> Iterator[str]:
     """
     parent, name = os.path.split(os.path.abspath(path))
     path, draft = os.path.join(parent, name), os.path.join(parent, _DRAFT + name)
-    make_folders(parent)
+    durable.make_folders(parent)
     put_back(parent)
     _require_replaceable(path)
     with _taken(draft):
         _clear_earlier(path)
         try:
             yield draft
-            sync_tree(draft)
+            durable.sync_tree(draft)
             _put_in_place(draft, path)
         except BaseException:
-            _remove(draft)
+            _clear(draft)
             raise
-        sync(parent)
-        _remove(draft)  # what was there before has taken its name
+        durable.sync(parent)
+        _clear(draft)  # what was there before has taken its name
         _clear_earlier(path)
 
 
@@ -63,31 +59,6 @@ def put_back(parent: str) -> None:
         path = os.path.join(parent, found.removeprefix(_EARLIER))
         if not os.path.lexists(path):
             os.rename(os.path.join(parent, found), path)
-
-
-def make_folders(path: str) -> None:
-    """The folder and those above it, on the disk."""
-    if not os.path.isdir(path):
-        parent = os.path.dirname(path)
-        make_folders(parent)
-        os.makedirs(path, exist_ok=True)
-        sync(parent)
-
-
-def sync_tree(folder: str) -> None:
-    """Every file and folder in it, and itself, onto the disk."""
-    for place, _folders, files in os.walk(folder, topdown=False):
-        for name in files:
-            sync(os.path.join(place, name))
-        sync(place)
-
-
-def sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _require_replaceable(path: str) -> None:
@@ -119,7 +90,7 @@ def _taken(draft: str) -> Iterator[None]:
         _lock(descriptor, draft)
         with os.scandir(draft) as left:
             for entry in list(left):
-                _remove(entry.path)
+                _clear(entry.path)
         yield
     finally:
         os.close(descriptor)
@@ -143,21 +114,8 @@ def _put_in_place(draft: str, path: str) -> None:
     except OSError as error:
         if error.errno not in _TAKEN:
             raise
-        if not _exchange(draft, path):
+        if not durable.exchange(draft, path):
             _replace_in_two_steps(draft, path)
-
-
-def _exchange(one: str, other: str) -> bool:
-    """Both names change places at once. False where the system or the filesystem cannot."""
-    library = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(library, "renameat2"):
-        return False
-    if library.renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in _NO_EXCHANGE:
-        return False
-    raise OSError(number, os.strerror(number), other)
 
 
 def _replace_in_two_steps(draft: str, path: str) -> None:
@@ -174,8 +132,8 @@ def _clear_earlier(path: str) -> None:
     """Takes away what was replaced in two steps, once what replaced it is on the disk under its name."""
     earlier = _earlier(path)
     if os.path.lexists(earlier) and os.path.lexists(path):
-        sync(os.path.dirname(path))
-        _remove(earlier)
+        durable.sync(os.path.dirname(path))
+        _clear(earlier)
 
 
 def _earlier(path: str) -> str:
@@ -183,10 +141,7 @@ def _earlier(path: str) -> str:
     return os.path.join(parent, _EARLIER + name)
 
 
-def _remove(path: str) -> None:
-    """Takes away what is ours: a draft, or what one has replaced."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+def _clear(path: str) -> None:
+    """Takes away what is ours: a draft, or what one has replaced. What resists is cleared away by the next save."""
+    with contextlib.suppress(OSError):
+        remove_tree(path)
