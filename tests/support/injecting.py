@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import traceback
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -53,6 +54,9 @@ def _traced(act: Callable[[], Any], options: list[str]) -> Iterator[int]:
                 pass
             act()
             code = 0
+        except BaseException:
+            traceback.print_exc()
+            raise
         finally:
             os._exit(code)
     tracer = subprocess.Popen(["strace", "-qq", "-f", "-p", str(child), *options], stderr=subprocess.DEVNULL)

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def bindfs(back: Path, front: Path) -> Iterator[None]:
+def bindfs(back: Path, front: Path, *options: str) -> Iterator[None]:
     """Shows `back` at `front`, attributes never cached."""
     back.mkdir(parents=True, exist_ok=True)
     front.mkdir(parents=True, exist_ok=True)
-    command = ["bindfs", "--no-allow-other", "-o", "attr_timeout=0,entry_timeout=0", str(back), str(front)]
+    command = ["bindfs", "--no-allow-other", "-o", "attr_timeout=0,entry_timeout=0", *options, str(back), str(front)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"bindfs cannot mount here: {done.stderr.strip()}")

@@ -36,12 +36,12 @@ def test_a_writer_that_pauses_twenty_seconds_between_files_is_waited_for(tmp_pat
 
 
 def test_the_answer_follows_the_last_file_within_two_seconds(tmp_path: Path) -> None:
-    names = [name for name, _content in hf_files(100)]
-    source, output = make_hf_checkpoint(tmp_path / "source", 100, weight_rows=200_000), tmp_path / "output"
+    names, output = [name for name, _content in hf_files(100)], tmp_path / "output"
     waited = []
     with up(output, tmp_path / "place") as watcher, Asker(watcher) as asker, writer() as job:
         for step in range(100, 100 * SAVES + 1, 100):
             folder = output / f"checkpoint-{step}"
+            source = make_hf_checkpoint(tmp_path / f"source-{step}", step, weight_rows=200_000)
             job.do(acts_of_save(folder, source, names))
             watcher.wait(folder.name, lambda name=folder.name: name in asker.handed_out())  # type: ignore[misc]
             waited.append(asker.first_seen[None, folder.name] - (folder / names[-1]).stat().st_mtime)

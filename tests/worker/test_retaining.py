@@ -15,6 +15,7 @@ from lastgood import removal
 from lastgood.errors import Obstructed
 from lastgood.findings import Severity
 from lastgood.life import State
+from mounting import bindfs
 from worker_world import World, rewrite_in_place, world_in
 
 if TYPE_CHECKING:
@@ -369,3 +370,29 @@ def test_everything_is_read_again_in_time(tmp_path: Path) -> None:
         world.judge()
         assert world.judging.read == ["checkpoint-100", "checkpoint-200"] * 2
         assert world.latest() == "checkpoint-200"
+
+
+@pytest.mark.needs("bindfs")
+def test_a_bit_that_rots_is_found_and_its_checkpoint_is_no_longer_handed_out(tmp_path: Path) -> None:
+    back = tmp_path / "disk"
+    with bindfs(back, tmp_path / "output", "--ctime-from-mtime"), world_in(tmp_path, scrub_every="7d") as world:
+        save(world, 100, 200)
+        rewrite_in_place(back / "checkpoint-200/optimizer.pt", mtime_back=True)  # by no time in front of the mount
+        world.settle(200)
+        assert world.latest() == "checkpoint-200", "nothing shows it but reading"
+        world.skip(8 * DAY)
+        world.judge()
+        world.judge()
+        assert world.record("checkpoint-200").verdict == "corrupt"
+        assert world.latest() == "checkpoint-100"
+        (told,) = world.events("bit-rot")
+        assert "nobody wrote to it, and its bytes changed" in told.message
+
+
+def test_a_file_that_was_written_to_behind_its_old_time_is_no_rot(world: World) -> None:
+    save(world, 100, 200)
+    rewrite_in_place(world.path(200) / "optimizer.pt", mtime_back=True)
+    world.settle(200)
+    assert world.latest() == "checkpoint-100"
+    assert world.events("bit-rot") == []
+    assert len(world.events("damaged")) == 1
