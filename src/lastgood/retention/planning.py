@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lastgood.branches import lineage
+from lastgood.branches import CONCURRENT_WRITERS, concurrent_writers, lineage
 from lastgood.findings import Verdict
 from lastgood.life import IN_PLACE
 from lastgood.retention.guards import guards, held
@@ -34,11 +34,14 @@ def plan(
     read. `busy`: ids that are read again at the moment.
     """
     present = [record for record in records if record.state in IN_PLACE]
-    lines = _lines([record for record in records if not record.copy], policy, changed)
+    saves = [record for record in records if not record.copy]
+    lines = _lines(saves, policy, changed)
     guarding = guards(records, present, lines, policy, changed)
     wishing = wanted(present, lines, policy, changed)
     holding = {record.id: held(record, holds.get(record.id, ()), changed, busy) for record in present}
-    reasons = {r.id: (*holding[r.id], *guarding.get(r.id, ()), *wishing.get(r.id, ())) for r in present}
+    # The newest of one job would push out those of the other, which may have no other ones.
+    mixed = (Reason(Why.UNSURE, CONCURRENT_WRITERS),) if concurrent_writers(saves) else ()
+    reasons = {r.id: (*holding[r.id], *guarding.get(r.id, ()), *wishing.get(r.id, ()), *mixed) for r in present}
     newest_good = next((r for r in lines[0] if r.verdict is Verdict.COMPLETE and is_sound(r, changed)), None)
     decisions = tuple(_decision(record, reasons[record.id], policy, newest_good) for record in present)
     return Plan(decisions, policy, frozenset(guarding))
