@@ -24,7 +24,7 @@ class Candidate:
     number: int
     inode: int
     mtime_ns: int  #: of the folder itself: moves when a file in it appears, goes away or is renamed
-    copy: bool
+    copy: bool  #: under another kind of name, or a link to one
 
 
 @dataclass(slots=True)
@@ -56,12 +56,16 @@ def _visit(root: str, folder: str, depth: int, found: Discovery) -> None:
     except OSError:
         found.unlisted.append(folder)
         return
+    # Elsewhere such a name says nothing: a folder of finished models is no run.
+    is_run = any(naming.step_in_name(child.name) is not None for child in children)
     for child in children:
         relative = child.name if folder == naming.ROOT_FOLDER else f"{folder}/{child.name}"
         if naming.is_temporary(child.name):
             found.temporary.add(child.inode())
         elif (number := naming.step_in_name(child.name)) is not None:
-            _add_candidate(found, child, folder, relative, number)
+            _add_candidate(found, child, folder, relative, number, copy=child.is_symlink())
+        elif is_run and (number := naming.number_of_copy(child.name)) is not None and _holds_payload(child.path):
+            _add_candidate(found, child, folder, relative, number, copy=True)
         elif depth < _DEPTH and not child.name.startswith(".") and not child.is_symlink():
             _visit(root, relative, depth + 1, found)
 
@@ -84,7 +88,18 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _add_candidate(found: Discovery, child: os.DirEntry[str], run: str, relative: str, number: int) -> None:
+def _holds_payload(path: str) -> bool:
+    """Whether it is a checkpoint rather than a folder of them."""
+    try:
+        names = os.listdir(path)
+    except OSError:
+        return False
+    return any(map(naming.is_payload, names)) and not any(naming.step_in_name(name) is not None for name in names)
+
+
+def _add_candidate(
+    found: Discovery, child: os.DirEntry[str], run: str, relative: str, number: int, *, copy: bool
+) -> None:
     try:
         status = child.stat()
     except FileNotFoundError:
@@ -92,6 +107,4 @@ def _add_candidate(found: Discovery, child: os.DirEntry[str], run: str, relative
     except OSError:
         found.unlisted.append(relative)
         return
-    found.candidates.append(
-        Candidate(run, relative, child.name, number, status.st_ino, status.st_mtime_ns, child.is_symlink())
-    )
+    found.candidates.append(Candidate(run, relative, child.name, number, status.st_ino, status.st_mtime_ns, copy))

@@ -27,6 +27,13 @@ _NUMBERED: Final = tuple(
     )
 )
 
+# What people and trainers call a checkpoint that they want to have a second time.
+_COPY: Final = re.compile(
+    r"""(?:checkpoint-|checkpoint_|step-|step|global_step|iter_)(\d{1,18})(?:[^0-9].*)   # checkpoint-5000.backup
+    |   (?:best|last|final|latest)(?:[-_.].*)? | .*[-_.](?:best|last|final|latest)
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
 _TEMPORARY: Final = re.compile(
     r"""\.tmp.*                      # safetensors 0.8
     |   tmp-checkpoint-.*            # transformers 4.37 to 4.40
@@ -46,6 +53,17 @@ def step_in_name(name: str) -> int | None:
         if match := pattern.fullmatch(name):
             return int(match[1])
     return None
+
+
+def number_of_copy(name: str) -> int | None:
+    """The number in the name of what may be a copy, 0 where it has none; None where it is called like no copy."""
+    match = _COPY.fullmatch(name)
+    return int(match[1] or 0) if match and step_in_name(name) is None else None
+
+
+def is_payload(name: str) -> bool:
+    """Whether a file of this name holds tensors, as far as a name tells."""
+    return name.endswith((".safetensors", ".bin", ".pt", ".pth"))
 
 
 def is_temporary(name: str) -> bool:

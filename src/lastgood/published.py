@@ -36,11 +36,13 @@ def answer_in_file(run_folder: str, wishes: resume.Wishes) -> dict[str, Any] | N
         fits = resume.refusal_of(_record_from(answer), wishes, frozenset()) is None
     except (OSError, ValueError, KeyError, TypeError, NotACheckpoint, CannotTell):
         return None
-    others = [c for c in discover(run_folder).candidates if c.run == naming.ROOT_FOLDER and c.name != answer["name"]]
-    newer = [
+    others = [
         c
-        for c in others
-        if c.mtime_ns > written_at or (c.number > _number(answer["name"]) and c.name not in refused and not c.copy)
+        for c in discover(run_folder).candidates
+        if c.run == naming.ROOT_FOLDER and c.name != answer["name"] and not c.copy
+    ]
+    newer = [
+        c for c in others if c.mtime_ns > written_at or (c.number > _number(answer["name"]) and c.name not in refused)
     ]
     same = inventory.fingerprint == answer["fingerprint"]
     return {**answer, "path": path} if same and fits and not newer else None

@@ -117,7 +117,7 @@ def _checkpoints_inside(path: str) -> list[str]:
     if naming.step_in_name(os.path.basename(path)) is not None:
         return []
     found = sorted(discover(path).candidates, key=lambda candidate: candidate.number)
-    return [candidate.relative_path for candidate in found]
+    return [candidate.relative_path for candidate in found if not candidate.copy]
 
 
 def _read_files(

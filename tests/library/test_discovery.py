@@ -26,7 +26,7 @@ def runs_of(root: Path) -> dict[str, str]:
         pytest.param("a/b/c/d/e/step-7", None, id="deeper than that"),
         pytest.param("llama/checkpoint-100/checkpoint-5", None, id="inside a checkpoint"),
         pytest.param(".hidden/checkpoint-100", None, id="in a hidden folder"),
-        pytest.param("llama/checkpoint-100.backup", None, id="a copy by its name"),
+        pytest.param("llama/checkpoint-100.backup", None, id="a copy by its name, where there is no run"),
         pytest.param("llama/tmp-checkpoint-100", None, id="a temporary name"),
         pytest.param("run.tmp/checkpoint-100", None, id="in a temporary folder"),
     ],
@@ -57,6 +57,34 @@ def test_a_link_to_a_checkpoint_is_a_copy_and_a_link_to_a_run_is_not_followed(tm
     (tmp_path / "again").symlink_to("llama")
     found = {candidate.relative_path: candidate.copy for candidate in discover(str(tmp_path)).candidates}
     assert found == {"llama/checkpoint-100": False, "llama/checkpoint-200": True}
+
+
+@pytest.mark.parametrize(
+    ("copy", "number"),
+    [
+        ("checkpoint-100.backup", 100),
+        ("checkpoint-100-old", 100),
+        ("best_model", 0),
+        ("last_checkpoint", 0),
+        ("model_best", 0),
+        ("final", 0),
+        ("logs", None),
+        ("bestiary", None),
+        ("empty_best", None),
+        ("best_run", None),
+    ],
+)
+def test_what_bears_the_name_of_a_copy_in_a_run_and_holds_a_checkpoint_is_one(
+    copy: str, number: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint-100").mkdir()
+    (tmp_path / copy).mkdir()
+    if copy == "best_run":
+        (tmp_path / copy / "checkpoint-5").mkdir()
+    if copy != "empty_best":
+        (tmp_path / copy / "model.safetensors").touch()
+    found = {candidate.name: candidate.number for candidate in discover(str(tmp_path)).candidates if candidate.copy}
+    assert found == ({} if number is None else {copy: number})
 
 
 def test_folders_under_temporary_names_are_known_by_their_inodes(tmp_path: Path) -> None:

@@ -70,16 +70,16 @@ def train(run: Run, output: Path) -> None:
         logging_steps=1,
     )
     trainer = (SlowTrainer if run.pause else Trainer)(
-        model=_model(run.model),
+        model=model(run.model),
         args=arguments,
-        train_dataset=_examples(),
+        train_dataset=examples(),
         processing_class=_tokenizer() if run.tokenizer else None,
         callbacks=[TimeToTrain()],
     )
     trainer.train()
 
 
-def _model(kind: str) -> Any:
+def model(kind: str) -> Any:
     import transformers
 
     if kind == "t5":
@@ -93,7 +93,7 @@ def _model(kind: str) -> Any:
     )
 
 
-def _examples() -> list[dict[str, Any]]:
+def examples() -> list[dict[str, Any]]:
     import torch
 
     tokens = torch.tensor([2, 3, 4, 5, 1])

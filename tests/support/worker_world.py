@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from builders import write_file
-from lastgood import resume
+from lastgood import naming, resume
 from lastgood.catalog import WorkerCatalog
 from lastgood.errors import Refusal
 from lastgood.latest import resume_point_now
@@ -173,7 +173,8 @@ class World:
 
     def in_place(self, run: str = "") -> list[int]:
         """The steps of the checkpoints that lie in the run's folder."""
-        return sorted(int(path.name.rpartition("-")[2]) for path in (self.root / run).glob("checkpoint-*"))
+        steps = (naming.step_in_name(path.name) for path in (self.root / run).iterdir())
+        return sorted(step for step in steps if step is not None)
 
     def in_trash(self, run: str = "") -> list[str]:
         """What lies in the run's trash."""

@@ -75,6 +75,24 @@ def save(world: World, step: int, run: str = "") -> None:
     world.settle()
 
 
+@pytest.mark.parametrize("name", ["checkpoint-300.backup", "checkpoint-900-copy", "best_model", "last"])
+def test_a_copy_is_judged_and_listed_and_changes_nothing_else(tmp_path: Path, name: str) -> None:
+    with world_in(tmp_path, keep_last=2, observe_for=0) as world:
+        save(world, 100)
+        save(world, 300)
+        shutil.copytree(world.path(300), world.root / name)
+        world.settle()
+        found = world.record(name)
+        assert (found.copy, found.branch, found.verdict) == (True, None, Verdict.COMPLETE)
+        assert world.latest() == "checkpoint-300"
+        save(world, 400)
+        assert world.latest() == "checkpoint-400"
+        assert {record.branch for record in world.records() if not record.copy} == {1}
+        assert world.in_place() == [300, 400]
+        assert (world.root / name).is_dir()
+        assert world.ask("remove", name) == f"refused: {name} is kept: a copy or link is never removed"
+
+
 def test_a_restart_from_scratch_in_a_used_folder_starts_a_new_branch(world: World) -> None:
     save(world, 300)
     save(world, 100)
