@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from lastgood import writers
 from lastgood.catalog import Root, Sighting, WorkerCatalog, WorkerStatus
-from lastgood.errors import CatalogError, IllegalMove, Unknown
+from lastgood.errors import CatalogError, Conflict, IllegalMove, Unknown
 from lastgood.facts import Component, FileDigest, Level, Presence, Report
 from lastgood.findings import Verdict
 from lastgood.life import State
@@ -266,6 +266,99 @@ def test_a_catalog_of_another_version_is_refused(catalog: WorkerCatalog, tmp_pat
         behind.execute("PRAGMA user_version = 99")
     with pytest.raises(CatalogError, match="schema 99"):
         WorkerCatalog(str(tmp_path / "state"))
+
+
+def test_a_catalog_of_the_first_version_is_taken_over_with_all_that_it_holds(
+    catalog: WorkerCatalog, tmp_path: Path
+) -> None:
+    found = add(catalog)
+    settle(catalog, found)
+    judge(catalog, found)
+    catalog.close()
+    later = {"checkpoint": ("metrics", "best", "failures", "trash", "until"), "root": ("known_since",)}
+    with sqlite3.connect(tmp_path / "state/catalog.db") as behind:
+        behind.execute("DROP TABLE hold")
+        for table, columns in {**later, "run": ("policy",), "request": ("checkpoint_id", "arguments")}.items():
+            for column in columns:
+                behind.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        behind.execute("PRAGMA user_version = 1")
+    again = WorkerCatalog(str(tmp_path / "state"))
+    record, _report = again.record(found)
+    assert (record.verdict, record.metrics, record.failures, record.trash) == (Verdict.COMPLETE, {}, 0, None)
+    assert again.pin(found, holder="a person", now=NOON).pin
+    again.close()
+
+
+# --- leases and pins ---
+
+
+def judged(catalog: WorkerCatalog, name: str = "checkpoint-100") -> int:
+    found = add(catalog, name)
+    settle(catalog, found)
+    judge(catalog, found)
+    return found
+
+
+def chosen(catalog: WorkerCatalog, found: int, now: datetime = NOON) -> bool:
+    return catalog.choose(found, trash="trash", until=now + timedelta(days=1), now=now)
+
+
+def test_what_is_leased_cannot_be_chosen_for_removal_until_the_lease_ends(catalog: WorkerCatalog) -> None:
+    found, hour = judged(catalog), timedelta(hours=1)
+    lease = catalog.take_lease(found, holder="job", until=NOON + hour, now=NOON)
+    assert not chosen(catalog, found)
+    assert catalog.record(found)[0].state is State.VERIFIED
+    catalog.renew_lease(lease.id, until=NOON + 2 * hour, now=NOON)
+    assert not chosen(catalog, found, NOON + hour)
+    with pytest.raises(Unknown, match="or it has ended"):
+        catalog.renew_lease(lease.id, until=NOON + 4 * hour, now=NOON + 3 * hour)
+    assert chosen(catalog, found, NOON + 3 * hour)
+    assert catalog.record(found)[0].state is State.REMOVING
+
+
+def test_what_is_chosen_for_removal_cannot_be_held_any_more(catalog: WorkerCatalog) -> None:
+    found = judged(catalog)
+    assert chosen(catalog, found)
+    with pytest.raises(Conflict, match="the checkpoint is removing"):
+        catalog.take_lease(found, holder="job", until=NOON + timedelta(hours=1), now=NOON)
+    with pytest.raises(Conflict):
+        catalog.pin(found, holder="a person", now=NOON)
+
+
+def test_a_pin_is_one_has_no_end_and_is_no_lease(catalog: WorkerCatalog) -> None:
+    found = judged(catalog)
+    pin = catalog.pin(found, holder="a person", now=NOON)
+    assert catalog.pin(found, holder="another", now=NOON) == pin
+    assert catalog.holds(NOON + timedelta(days=9999)) == {found: [pin]}
+    with pytest.raises(Unknown):
+        catalog.end_lease(pin.id)
+    assert not chosen(catalog, found)
+    catalog.unpin(found)
+    assert chosen(catalog, found)
+
+
+def test_an_ended_lease_is_forgotten_and_its_id_never_given_again(catalog: WorkerCatalog) -> None:
+    found = judged(catalog)
+    lease = catalog.take_lease(found, holder="job", until=NOON, now=NOON)
+    catalog.forget_leases(NOON + timedelta(days=1))
+    assert catalog.take_lease(found, holder="job", until=NOON, now=NOON).id > lease.id
+
+
+@pytest.mark.parametrize("verb", ["unpin", "end_lease"])
+def test_there_is_nothing_to_end_where_nothing_is_held(catalog: WorkerCatalog, verb: str) -> None:
+    with pytest.raises(Unknown):
+        getattr(catalog, verb)(99)
+
+
+def test_the_way_through_the_trash_is_remembered(catalog: WorkerCatalog) -> None:
+    found = judged(catalog)
+    chosen(catalog, found)
+    catalog.thrown(found)
+    record = catalog.record(found)[0]
+    assert (record.state, record.trash, record.until) == (State.TRASHED, "trash", NOON + timedelta(days=1))
+    catalog.undone(found)
+    record = catalog.record(found)[0]
+    assert (record.state, record.trash, record.until) == (State.VERIFIED, None, None)
 
 
 def test_a_file_that_is_no_catalog_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,142 @@
+"""Into the trash, back, and away for good: each a rename that replaces nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builders import make_hf_checkpoint
+from lastgood import durable, removal
+from lastgood.errors import Obstructed
+from lastgood.inventory import take_inventory
+from lastgood.removal import Found
+from recording import record
+
+if TYPE_CHECKING:
+    from lastgood.records import Record
+
+
+@pytest.fixture
+def thrown(tmp_path: Path) -> Record:
+    """The record of a checkpoint that is to go, and lies in its place."""
+    make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
+    made = record(
+        100,
+        7,
+        root=str(tmp_path),
+        relative_path="checkpoint-100",
+        fingerprint=take_inventory(str(tmp_path / "checkpoint-100")).fingerprint,
+    )
+    return replace(made, trash=removal.trash_name(made))
+
+
+def names(folder: str) -> set[str]:
+    return set(os.listdir(folder))
+
+
+def test_there_and_back_it_is_the_same(thrown: Record) -> None:
+    before = names(thrown.path)
+    removal.throw(thrown)
+    assert removal.found(thrown) is Found.IN_TRASH
+    assert names(removal.trash_path(thrown)) == before
+    removal.take_back(thrown)
+    assert removal.found(thrown) is Found.IN_PLACE
+    assert take_inventory(thrown.path).fingerprint == thrown.fingerprint
+
+
+def test_nothing_in_the_trash_is_called_like_a_checkpoint(thrown: Record) -> None:
+    removal.throw(thrown)
+    trash = Path(removal.trash_path(thrown))
+    assert trash.parent == Path(thrown.root, ".lastgood/trash")
+    assert trash.name == f"checkpoint-100.8-{thrown.fingerprint[:8]}"
+
+
+def test_what_was_written_to_since_stays(thrown: Record) -> None:
+    Path(thrown.path, "more.bin").touch()
+    with pytest.raises(Obstructed, match="is not what was read any more"):
+        removal.throw(thrown)
+    assert removal.found(thrown) is Found.OTHER
+
+
+def test_what_is_written_to_in_the_moment_of_the_rename_goes_straight_back(
+    thrown: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = durable.rename_to_free_name
+
+    def write_and_rename(source: str, target: str) -> None:
+        Path(source, "more.bin").touch()
+        monkeypatch.setattr(durable, "rename_to_free_name", rename)
+        rename(source, target)
+
+    monkeypatch.setattr(durable, "rename_to_free_name", write_and_rename)
+    with pytest.raises(Obstructed, match="was written to just now"):
+        removal.throw(thrown)
+    assert "more.bin" in names(thrown.path)
+    assert names(os.path.dirname(removal.trash_path(thrown))) == set()
+
+
+def test_a_link_in_its_place_is_not_taken_for_it(thrown: Record) -> None:
+    elsewhere = thrown.path + ".real"
+    os.rename(thrown.path, elsewhere)
+    os.symlink(elsewhere, thrown.path)
+    with pytest.raises(Obstructed):
+        removal.throw(thrown)
+    assert os.path.isdir(elsewhere)
+
+
+def test_a_trash_on_another_filesystem_is_refused_and_nothing_is_copied(
+    thrown: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def across(source: str, target: str) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source, None, target)
+
+    monkeypatch.setattr(durable, "rename_to_free_name", across)
+    with pytest.raises(Obstructed, match="lies on another filesystem"):
+        removal.throw(thrown)
+    assert removal.found(thrown) is Found.IN_PLACE
+
+
+@pytest.mark.parametrize("made", ["folder", "file"])
+def test_nothing_is_put_over_what_took_its_name(thrown: Record, made: str) -> None:
+    removal.throw(thrown)
+    Path(thrown.path).mkdir() if made == "folder" else Path(thrown.path).touch()
+    with pytest.raises(Obstructed, match="there is something at"):
+        removal.take_back(thrown)
+    assert removal.found(thrown) is Found.IN_TRASH
+
+
+def test_what_somebody_changed_in_the_trash_does_not_come_back_as_what_was_read(thrown: Record) -> None:
+    removal.throw(thrown)
+    Path(removal.trash_path(thrown), "model.safetensors").write_bytes(b"another one")
+    with pytest.raises(Obstructed, match="is not what was removed"):
+        removal.take_back(thrown)
+
+
+def test_a_deletion_begins_with_the_file_that_is_written_last_and_goes_on_where_it_stopped(
+    thrown: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removal.throw(thrown)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda _path: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+        with pytest.raises(Obstructed, match="cannot be deleted: Input/output error"):
+            removal.purge(thrown)
+    assert removal.found(thrown) is Found.PURGING
+    assert "trainer_state.json" not in names(removal.trash_path(thrown) + ".purging")
+    removal.purge(thrown)
+    assert removal.found(thrown) is Found.NOWHERE
+    removal.purge(thrown)
+
+
+def test_a_deletion_follows_no_link(thrown: Record, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "kept").touch()
+    removal.throw(thrown)
+    os.symlink(precious, os.path.join(removal.trash_path(thrown), "link"))
+    removal.purge(thrown)
+    assert (precious / "kept").exists()
