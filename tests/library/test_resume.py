@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from lastgood.findings import Verdict
 from lastgood.life import State
 from lastgood.records import Evidence, Record
 from lastgood.resume import Answer, Wishes
-from recording import WHOLE, record
+from recording import NOON, WHOLE, record
 
 # However busy the machine is.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -53,6 +54,30 @@ def test_a_save_that_was_removed_still_forks_its_branch() -> None:
     records = run(100, 200, 150)
     gone = [*records[:2], replace(records[2], state=State.GONE)]
     assert name_of(gone) == "checkpoint-100"
+
+
+@pytest.mark.parametrize(
+    ("order", "newest"),
+    [
+        pytest.param("landed", "checkpoint-150", id="the line that landed last"),
+        pytest.param("step", "checkpoint-300", id="the highest step, whatever came after it"),
+        pytest.param("mtime", "checkpoint-200", id="the newest files, whatever came after them"),
+    ],
+)
+def test_a_person_may_decide_what_newest_means(order: branches.Order, newest: str) -> None:
+    records = run(200, 300, 100, 150)
+    records[0] = replace(records[0], saved_at=NOON + timedelta(days=1))
+    assert name_of(records, Wishes(order=order)) == newest
+
+
+def test_what_jobs_failed_to_start_from_is_passed_over_until_its_failures_are_forgotten() -> None:
+    records = run(100, 200)
+    assert name_of([records[0], replace(records[1], failures=1)]) == "checkpoint-200"
+    answer = resume.resume_point([records[0], replace(records[1], failures=2)], Wishes())
+    assert answer.record.name == "checkpoint-100"
+    assert [(skipped.reason, skipped.message) for skipped in answer.skipped] == [
+        ("failed", "2 times in a row a job could not start from it")
+    ]
 
 
 def test_copies_satisfy_nothing() -> None:
