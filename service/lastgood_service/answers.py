@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from lastgood.records import Record
     from lastgood.resume import Wishes
+    from lastgood.settings import Settings
+    from lastgood_service.asking import Asked
     from lastgood_service.clock import Clock
     from lastgood_service.knowledge import Knowledge, Known
 
@@ -43,28 +45,34 @@ class Held:
 class Answers:
     """Ask as often as you like: looks at the disk at most about twice a second for each run and set of wishes."""
 
-    def __init__(self, knowledge: Knowledge, clock: Clock) -> None:
-        self._knowledge, self._clock = knowledge, clock
+    def __init__(self, knowledge: Knowledge, clock: Clock, settings: Settings) -> None:
+        self._knowledge, self._clock, self._settings = knowledge, clock, settings
         self._kept: dict[tuple[str, Wishes], _Keeper] = {}
 
-    async def latest(self, run: str | None, wishes: Wishes) -> Held:
+    async def latest(self, asked: Asked) -> Held:
         """The resume point of a run, or of the only one. NotReady where nothing can be vouched for."""
         known = await self._knowledge.now()
         if trouble := trouble_of_worker(known.worker, self._clock.now()):
             raise not_ready([trouble])
-        name = choose_run(known, run)
+        name = choose_run(known, asked.run)
         if refusal := not_vouched_for(known, name, self._clock.now()):
             raise refusal
-        return await self.of_run(known, name, wishes)
+        return await self.of_run(known, name, asked)
 
-    async def of_run(self, known: Known, run: str, wishes: Wishes) -> Held:
+    async def of_run(self, known: Known, run: str, asked: Asked) -> Held:
         """The same by the records and the disk alone, whether or not anybody vouches for them."""
+        wishes = asked.wishes_in(run, self._settings)
         keeper = self._kept.get((run, wishes))
         if keeper is None:
             if len(self._kept) >= _KEPT:  # wishes are the asker's: they must not fill our memory
                 del self._kept[next(iter(self._kept))]
             keeper = self._kept[run, wishes] = _Keeper(run, wishes, self._clock)
         return await keeper.get(known)
+
+    def forget(self, run: str) -> None:
+        """Somebody found a checkpoint of this run changed since we looked: the next one who asks makes us look anew."""
+        for key in [key for key in self._kept if key[0] == run]:
+            del self._kept[key]
 
 
 class _Keeper:

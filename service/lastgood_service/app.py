@@ -12,6 +12,7 @@ from lastgood_service.answers import Answers
 from lastgood_service.clock import Clock
 from lastgood_service.desk import Desk
 from lastgood_service.knowledge import Knowledge
+from lastgood_service.plans import Plans
 from lastgood_service.routes import ROUTERS
 from lastgood_service.security import Guard, obtain_token
 
@@ -28,7 +29,8 @@ def create_app(settings: Settings, catalog: Catalog, clock: Clock | None = None)
     app = FastAPI(
         title="lastgood", version=lastgood.__version__, description=openapi.WORDS, docs_url=None, redoc_url=None
     )
-    app.state.desk = Desk(settings, catalog, knowledge, Answers(knowledge, clock), clock)
+    answers, plans = Answers(knowledge, clock, settings), Plans(catalog, clock, settings)
+    app.state.desk = Desk(settings, catalog, knowledge, answers, plans, clock)
     app.add_middleware(Guard, settings=settings, token=obtain_token(settings.token_path))
     exception_handlers.install(app)
     for router in ROUTERS:

@@ -10,20 +10,12 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI looks the annota
 
 if TYPE_CHECKING:
     from lastgood.catalog import Catalog
-    from lastgood.resume import Wishes
     from lastgood.settings import Settings
     from lastgood_service.answers import Answers
+    from lastgood_service.asking import Asked
     from lastgood_service.clock import Clock
     from lastgood_service.knowledge import Knowledge
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A parsed `GET /checkpoints/latest`."""
-
-    run: str | None
-    wishes: Wishes
-    wait: float
+    from lastgood_service.plans import Plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +24,7 @@ class Desk:
     catalog: Catalog
     knowledge: Knowledge
     answers: Answers
+    plans: Plans
     clock: Clock
     asked: dict[bytes, Asked] = field(default_factory=dict)  #: by the query string that said so
     closing: threading.Event = field(default_factory=threading.Event)  #: we are asked to end: nobody waits any longer

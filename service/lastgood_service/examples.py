@@ -43,3 +43,66 @@ RESUME_POINT: Final[dict[str, Any]] = {
     "order_disputed": None,
     "cloud_copy": None,
 }
+LEASED: Final[dict[str, Any]] = {
+    "lease": {
+        "id": 3,
+        "checkpoint_id": 17,
+        "holder": "trainer-0 (process 4242)",
+        "until": "2026-01-05T04:20:00+00:00",
+        "pin": False,
+    },
+    "resume_point": RESUME_POINT,
+}
+RETENTION: Final[dict[str, Any]] = {
+    "items": [
+        {
+            "run": "llama",
+            "policy": "keep_last 2, accept complete",
+            "plan": "3f1c0a9be2d4",
+            "waits_for": {
+                "code": "observing",
+                "message": "new here: nothing is removed before 2026-01-06T03:00:00+00:00",
+                "until": "2026-01-06T03:00:00+00:00",
+            },
+            "bytes_freed": 4831838208,
+            "decisions": [
+                {
+                    "id": 15,
+                    "name": "checkpoint-3000",
+                    "step": 3000,
+                    "branch": 1,
+                    "verdict": "complete",
+                    "bytes": 4831838208,
+                    "saved_at": "2026-01-05T02:14:07+00:00",
+                    "metrics": {"eval_loss": 2.31},
+                    "action": "remove",
+                    "reasons": [{"why": "unwanted", "message": "no rule keeps it"}],
+                },
+                {
+                    "id": 17,
+                    "name": "checkpoint-4000",
+                    "step": 4000,
+                    "branch": 1,
+                    "verdict": "complete",
+                    "bytes": 4831838208,
+                    "saved_at": "2026-01-05T03:14:07+00:00",
+                    "metrics": {"eval_loss": 2.24},
+                    "action": "keep",
+                    "reasons": [
+                        {"why": "resume-point", "message": "a job would start from it now"},
+                        {"why": "keep-last", "message": "one of the last 2"},
+                    ],
+                },
+            ],
+            "trash": [
+                {
+                    "id": 14,
+                    "name": "checkpoint-2500",
+                    "step": 2500,
+                    "bytes": 4831838208,
+                    "until": "2026-01-06T01:44:09+00:00",
+                }
+            ],
+        }
+    ]
+}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi.openapi.utils import get_openapi
 
 from lastgood_service.exception_handlers import MEDIA_TYPE
-from lastgood_service.schemas import Problem, ResumePoint
+from lastgood_service.schemas import Leased, Problem, RequestShape, ResumePoint, Retention
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -21,7 +21,7 @@ _WHEN: Final = {
     401: "A token is needed.",
     403: "The service is not called by this host name.",
     404: "There is none, and why.",
-    409: "There are several runs, and none was named.",
+    409: "There are several runs, and none was named; or its state does not allow it.",
     422: "The request is malformed.",
     503: "Nothing can be vouched for at the moment, and why.",
 }
@@ -39,6 +39,12 @@ def polled(model: type, *statuses: int) -> dict[int | str, dict[str, Any]]:
     return {200: {"model": model}, 304: _NOT_CHANGED, **problems(*statuses)}
 
 
+def accepted(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Work that the worker will do, and the refusals."""
+    said = "The worker will look; Location says where to follow it."
+    return {202: {"model": RequestShape, "description": said}, **problems(*statuses)}
+
+
 def install(app: FastAPI) -> None:
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -54,7 +60,12 @@ def _finished(document: dict[str, Any]) -> dict[str, Any]:
         for method, operation in path.items():
             _finish_operation(operation, changes=method != "get")
     document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    for shape in (Problem, ResumePoint):  # the framework drops what is null in an example, and so makes it a wrong one
+    for shape in (
+        Problem,
+        ResumePoint,
+        Leased,
+        Retention,
+    ):  # the framework drops what is null in an example, and so makes it a wrong one
         document["components"]["schemas"][shape.__name__].update(shape.model_config["json_schema_extra"])
     for unused in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(unused, None)

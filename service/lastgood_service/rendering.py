@@ -6,8 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from lastgood.errors import Refusal
+from lastgood.forecast import forecast
 from lastgood.life import IN_PLACE, State
 from lastgood_service.exception_handlers import code_of
+from lastgood_service.rendering_plans import hold_as_json, retention_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
     from lastgood.catalog import Event, Request, Run, WorkerStatus
     from lastgood.errors import LastgoodError
-    from lastgood.records import Record
+    from lastgood.records import Hold, Record
+    from lastgood.retention import Decision
 
 
 def record_as_json(record: Record) -> dict[str, Any]:
@@ -42,6 +45,10 @@ def record_as_json(record: Record) -> dict[str, Any]:
         "bytes": record.bytes,
         "components": {component.value: presence.value for component, presence in record.components.items()},
         "warnings": [dict(warning) for warning in record.warnings],
+        "metrics": dict(record.metrics),
+        "failures": record.failures,
+        "failed": record.failed,
+        "until": _time(record.until),
         "first_seen_at": _time(record.first_seen_at),
         "saved_at": _time(record.saved_at),
         "settled_at": _time(record.settled_at),
@@ -49,10 +56,18 @@ def record_as_json(record: Record) -> dict[str, Any]:
     }
 
 
-def detail_as_json(record: Record, report: Mapping[str, Any] | None) -> dict[str, Any]:
+def detail_as_json(
+    record: Record, report: Mapping[str, Any] | None, holds: Iterable[Hold], decision: Decision | None
+) -> dict[str, Any]:
     """One checkpoint with what verification said. The files stand beside the report, not in it."""
     said = {key: value for key, value in report.items() if key != "files"} if report else None
-    return {**record_as_json(record), "report": said, "files": list(report["files"]) if report else []}
+    return {
+        **record_as_json(record),
+        "report": said,
+        "files": list(report["files"]) if report else [],
+        "holds": [hold_as_json(hold) for hold in holds],
+        "retention": retention_as_json(decision) if decision else None,
+    }
 
 
 def event_as_json(event: Event) -> dict[str, Any]:
@@ -74,6 +89,8 @@ def request_as_json(request: Request) -> dict[str, Any]:
         "kind": request.kind,
         "run": request.run,
         "name": request.name,
+        "checkpoint_id": request.checkpoint_id,
+        "arguments": dict(request.arguments),
         "state": request.state,
         "result": request.result,
         "created_at": _time(request.created_at),
@@ -82,7 +99,11 @@ def request_as_json(request: Request) -> dict[str, Any]:
 
 
 def run_as_json(
-    run: Run, records: Sequence[Record], answer: Mapping[str, Any] | None, refusal: LastgoodError | None
+    run: Run,
+    records: Sequence[Record],
+    answer: Mapping[str, Any] | None,
+    refusal: LastgoodError | None,
+    free_bytes: int | None,
 ) -> dict[str, Any]:
     return {
         "name": run.name,
@@ -92,6 +113,21 @@ def run_as_json(
         "refusal": refusal_as_json(refusal) if refusal else None,
         "branches": branches_as_json(records),
         "counts": counts_as_json(records),
+        "space": space_as_json(records, free_bytes),
+    }
+
+
+def space_as_json(records: Sequence[Record], free_bytes: int | None) -> dict[str, Any] | None:
+    """As of the newest save: what is full at some time from now would be another answer at each moment."""
+    found = forecast(records, free_bytes, records[-1].first_seen_at) if records and free_bytes is not None else None
+    if found is None:
+        return None
+    return {
+        "free_bytes": free_bytes,
+        "bytes_per_save": found.bytes_per_save,
+        "room_for": found.room_for,
+        "seconds_per_save": found.seconds_per_save,
+        "full_at": _time(found.full_at),
     }
 
 

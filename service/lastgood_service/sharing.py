@@ -38,13 +38,24 @@ class Shared(Generic[T]):
             self._task.add_done_callback(_forget_error)
         return self._task
 
+    async def fresh(self) -> T:
+        """The same of work that has not begun yet: what runs already may have missed what made us ask."""
+        if self._task is not None and not self._task.done():
+            await asyncio.wait([self._task])
+        return await self.result()
+
     async def _run(self) -> T:
-        try:
-            with anyio.fail_after(_PATIENCE):
-                return await to_thread.run_sync(self._work, abandon_on_cancel=True)
-        except TimeoutError:
-            cause = OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-            raise CannotTell("reading", self._place, cause) from None
+        return await in_thread(self._work, self._place)
+
+
+async def in_thread(work: Callable[[], T], place: str) -> T:
+    """What `work` finds on the disk at `place`. CannotTell where that does not answer."""
+    try:
+        with anyio.fail_after(_PATIENCE):
+            return await to_thread.run_sync(work, abandon_on_cancel=True)
+    except TimeoutError:
+        cause = OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        raise CannotTell("reading", place, cause) from None
 
 
 def _forget_error(task: asyncio.Task[T]) -> None:

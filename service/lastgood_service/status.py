@@ -9,10 +9,9 @@ from anyio import to_thread
 
 import lastgood
 from lastgood.errors import CannotTell
-from lastgood.findings import Verdict
-from lastgood.resume import Wishes
 from lastgood_service import rendering
-from lastgood_service.answers import not_vouched_for
+from lastgood_service.answers import choose_run, not_vouched_for
+from lastgood_service.asking import Asked
 from lastgood_service.readiness import all_obstacles, is_alive, obstacle_as_json
 
 if TYPE_CHECKING:
@@ -27,6 +26,12 @@ _EVENTS: Final = 20
 async def runs(desk: Desk, known: Known) -> list[dict[str, Any]]:
     """Each run with its resume point, as far as the records and the disk tell, and why it would be refused."""
     return await asyncio.gather(*(_run(desk, known, name) for name in known.records))
+
+
+async def run(desk: Desk, name: str) -> dict[str, Any]:
+    """One of them. Unknown where there is none of that name."""
+    known = await desk.knowledge.now()
+    return await _run(desk, known, choose_run(known, name))
 
 
 async def status(desk: Desk) -> dict[str, Any]:
@@ -60,9 +65,10 @@ def watch_as_json(known: Known) -> Mapping[str, Any] | None:
 
 async def _run(desk: Desk, known: Known, name: str) -> dict[str, Any]:
     run, records = known.runs[name], known.records[name]
+    free = (known.worker.watch.get("free_bytes") or {}).get(run.root) if known.worker else None
     doubt = not_vouched_for(known, name, desk.clock.now())
     try:
-        held = await desk.answers.of_run(known, name, Wishes(accept=Verdict(desk.settings.accept)))
+        held = await desk.answers.of_run(known, name, Asked())
     except CannotTell as error:
-        return rendering.run_as_json(run, records, None, doubt or error)
-    return rendering.run_as_json(run, records, held.answer, doubt or held.refusal)
+        return rendering.run_as_json(run, records, None, doubt or error, free)
+    return rendering.run_as_json(run, records, held.answer, doubt or held.refusal, free)

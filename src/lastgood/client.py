@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
-
-import httpx
+from typing import TYPE_CHECKING, Any, Literal
 
 from lastgood import naming, resume
+from lastgood.calling import Service, service_of, token_from
 from lastgood.discovery import discover
 from lastgood.errors import (
-    REFUSALS,
     NoCheckpointsYet,
     NotACheckpoint,
+    NotAllowed,
     NotReady,
     RunAmbiguous,
     SettingsError,
@@ -25,6 +23,7 @@ from lastgood.errors import (
 )
 from lastgood.facts import Component, Level
 from lastgood.findings import Verdict
+from lastgood.leasing import Lease, give_back, take_lease
 from lastgood.own_look import own_look
 from lastgood.published import answer_in_file, refused_in_file
 from lastgood.settings import read_settings
@@ -36,49 +35,54 @@ if TYPE_CHECKING:
     from lastgood.errors import LastgoodError
     from lastgood.settings import Settings
 
+__all__ = [
+    "Lease",
+    "Service",
+    "components_named",
+    "give_back",
+    "is_default_accept",
+    "latest_from_service",
+    "latest_held_in",
+    "latest_in",
+    "lease_wanted",
+    "rebased",
+    "resume_point",
+    "service_of",
+    "take_lease",
+    "token_from",
+]
+
 _log = logging.getLogger("lastgood")
-_PATIENCE_SECONDS: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
-    """The REST service, as a client sees it. `token` is sent where there is one."""
+def latest_from_service(
+    service: Service,
+    run: str | None,
+    wishes: resume.Wishes,
+    wait: float,
+    *,
+    lease: Lease | None = None,
+    accept_as_set: bool = False,
+) -> dict[str, Any]:
+    """`GET /checkpoints/latest`, or `POST /leases`. Its refusals are raised as such; Unreachable where nobody answers.
 
-    url: str
-    token: str = ""
-
-    def get(self, path: str, params: Mapping[str, Any] | None = None, *, patience: float = 0.0) -> Any:
-        """The JSON that the service answers. Its Refusal, or Unreachable; `patience`: seconds it may think besides."""
-        return self._call("GET", path, patience, params={k: v for k, v in (params or {}).items() if v is not None})
-
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        return self._call("POST", path, 0.0, json=body)
-
-    def _call(self, method: str, path: str, patience: float, **content: Any) -> Any:
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        timeout = httpx.Timeout(_PATIENCE_SECONDS, read=_PATIENCE_SECONDS + patience)
-        try:
-            # Proxies are for the world outside; the service is a neighbour. Certificates take a while to load.
-            certificates = not self.url.startswith("http:")
-            with httpx.Client(trust_env=False, timeout=timeout, headers=headers, verify=certificates) as client:
-                response = client.request(method, self.url + path, **content)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unreachable(f"no service answers at {self.url}: {error}") from error
-        return _content_of(response, self.url)
-
-
-def latest_from_service(service: Service, run: str | None, wishes: resume.Wishes, wait: float) -> dict[str, Any]:
-    """`GET /checkpoints/latest`. Its refusals are raised as such; Unreachable where nobody answers."""
-    params = {
+    `accept_as_set`: nobody said which verdict will do, so that the service's setting for the run decides.
+    """
+    require = sorted(component.value for component in wishes.require)
+    question: dict[str, Any] = {
         "run": run,
-        "accept": wishes.accept.value,
-        "require": ",".join(sorted(component.value for component in wishes.require)) or None,
+        "accept": None if accept_as_set else wishes.accept.value,
+        "require": require or None,
         "world_size": wishes.world_size,
         "max_step": wishes.max_step,
-        "strict": "true" if wishes.strict else None,
-        "wait": wait or None,
+        "strict": True if wishes.strict else None,
     }
-    found: dict[str, Any] = service.get("/checkpoints/latest", params, patience=wait)
+    if lease is not None:
+        return take_lease(service, lease, question, wait)
+    in_address = {"require": ",".join(require) or None, "strict": "true" if wishes.strict else None}
+    found: dict[str, Any] = service.get(
+        "/checkpoints/latest", {**question, **in_address, "wait": wait or None}, patience=wait
+    )
     return found
 
 
@@ -93,12 +97,14 @@ def resume_point(  # noqa: PLR0913 - one name for each wish
     strict: bool = False,
     wait: float = 0.0,
     quick: bool = False,
+    lease: bool | float = False,
 ) -> str | None:
     """The path of the last good checkpoint below `folder`. None: nothing was saved there yet.
 
     Settings are those of `lastgood latest`. `wait`: seconds that a newer one in work is waited for. `quick`: where
-    nobody watches, to take what is there by its headers alone. A refusal is raised, as LastgoodError: that none of
-    those that are there can be handed out is no reason to start from scratch.
+    nobody watches, to take what is there by its headers alone. `lease`: it is not removed for so many seconds, or for
+    as long as the service's setting says. A refusal is raised, as LastgoodError: that none of those that are there can
+    be handed out is no reason to start from scratch.
     """
     settings = read_settings(os.environ, settings_text())
     wishes = resume.Wishes(
@@ -111,7 +117,15 @@ def resume_point(  # noqa: PLR0913 - one name for each wish
     level = Level.QUICK if quick else Level.FULL
     try:
         found = latest_in(
-            os.fspath(folder), service_of(settings), wishes, run=run, wait=wait, root=settings.root, level=level
+            os.fspath(folder),
+            service_of(settings),
+            wishes,
+            run=run,
+            wait=wait,
+            root=settings.root,
+            level=level,
+            lease=lease_wanted(lease),
+            accept_as_set=accept is None and is_default_accept(settings),
         )
     except NoCheckpointsYet:
         return None
@@ -129,12 +143,19 @@ def components_named(names: Iterable[str]) -> frozenset[Component]:
         raise SettingsError(f"{error}; the components are {known}") from None
 
 
-def service_of(settings: Settings, url: str | None = None) -> Service:
-    """The service at `url`, or where the settings say."""
-    return Service((url or settings.service_url).rstrip("/"), token_from(settings.token_path))
+def is_default_accept(settings: Settings) -> bool:
+    """Whether nobody here said which verdict will do."""
+    return "accept" not in settings.model_fields_set
 
 
-def latest_in(
+def lease_wanted(lease: bool | float) -> Lease | None:
+    """True: for as long as the service's setting says; a number: for so many seconds."""
+    if lease is False:
+        return None
+    return Lease() if lease is True else Lease(seconds=lease)
+
+
+def latest_in(  # noqa: PLR0913 - one name for each wish
     folder: str,
     service: Service,
     wishes: resume.Wishes,
@@ -143,10 +164,13 @@ def latest_in(
     wait: float = 0.0,
     root: str = "",
     level: Level = Level.FULL,
+    lease: Lease | None = None,
+    accept_as_set: bool = False,
 ) -> dict[str, Any]:
     """The resume point below `folder`, from whoever can tell. The answer as JSON; `source` names who gave it.
 
-    `root`: where the watched folder lies here, if at another path than there. `level`: of our own look.
+    `root`: where the watched folder lies here, if at another path than there. `level`: of our own look. `lease`: the
+    one that is wanted; in the answer too, where it could be had.
     """
     folder = os.path.abspath(folder)
     if not os.path.isdir(folder):
@@ -156,7 +180,10 @@ def latest_in(
         raise NotACheckpoint(f"{folder} is a checkpoint: name the folder that holds it, {os.path.dirname(folder)}")
     try:
         watched = _run_watched_as(service, folder, run, root)
-        return {**latest_from_service(service, watched, wishes, wait), "source": "service"}
+        return {
+            **latest_from_service(service, watched, wishes, wait, lease=lease, accept_as_set=accept_as_set),
+            "source": "service",
+        }
     except Unreachable as error:
         _log.info("%s", error)
     except NotReady as refusal:
@@ -164,6 +191,8 @@ def latest_in(
             raise  # its disk is away: what we would find there now proves nothing
         _log.warning("the watcher is not at work: %s", refusal.message)
     run_folder = _only_run_folder(folder, run)
+    if lease is not None:
+        _log.warning("nothing holds what is found in %s: only a service can do that", run_folder)
     answer = answer_in_file(run_folder, wishes)
     if answer is not None:
         return {**answer, "source": "file"}
@@ -172,19 +201,13 @@ def latest_in(
     return {**own_look(run_folder, wishes, level, refused=refused_in_file(run_folder)), "source": "own look"}
 
 
-def _content_of(response: httpx.Response, url: str) -> Any:
+def latest_held_in(folder: str, service: Service, wishes: resume.Wishes, *, lease: Lease, **how: Any) -> dict[str, Any]:
+    """As `latest_in`, with a lease where one can be had: that there is none stops no job."""
     try:
-        content = response.json()
-    except ValueError:
-        raise Unreachable(f"what answers at {url} is not lastgood (status {response.status_code})") from None
-    if response.is_success:
-        return content
-    kind = REFUSALS.get(str(content.get("code"))) if isinstance(content, dict) else None
-    if kind is None:
-        detail = content.get("detail") if isinstance(content, dict) else content
-        raise Unreachable(f"the service at {url} failed with status {response.status_code}: {detail}")
-    details = {k: v for k, v in content.items() if k not in ("type", "title", "status", "detail", "code")}
-    raise kind(str(content.get("detail") or content.get("title")), **details)
+        return latest_in(folder, service, wishes, lease=lease, **how)
+    except NotAllowed as refusal:
+        _log.warning("nothing holds the resume point while it is loaded: %s", refusal)
+        return latest_in(folder, service, wishes, **how)
 
 
 def _run_watched_as(service: Service, folder: str, run: str | None, root: str) -> str:
@@ -217,7 +240,7 @@ def _not_seen(service: Service, run_folder: str, obstacles: list[Mapping[str, An
     """Why the service lists nothing there. That nothing was saved must be true: a job would start from scratch."""
     if obstacles:
         return NotReady("; ".join(str(obstacle["message"]) for obstacle in obstacles), obstacles=obstacles)
-    if discover(run_folder).candidates:
+    if any(not candidate.copy for candidate in discover(run_folder).candidates):
         return Unreachable(f"the service at {service.url} has not seen yet what lies in {run_folder}")
     return NoCheckpointsYet(f"nothing has been saved in {run_folder} yet")
 
@@ -244,15 +267,6 @@ def _only_run_folder(folder: str, run: str | None) -> str:
     if len(runs) > 1:
         raise RunAmbiguous(f"{folder} holds several runs: {', '.join(runs)}; name one with --run", runs=runs)
     return os.path.normpath(os.path.join(folder, runs[0])) if runs else folder
-
-
-def token_from(path: str) -> str:
-    """The token in the file; "" where it cannot be read: reads on loopback need none."""
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def rebased(answer: Mapping[str, Any], root: str) -> str:

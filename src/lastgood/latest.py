@@ -1,4 +1,4 @@
-"""The resume point as of this moment: what the records say, held against the disk."""
+"""The resume point and the plan as of this moment: what the records say, held against the disk."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from lastgood import resume, writers
+from lastgood import resume, retention, writers
 from lastgood.errors import CannotTell, NotACheckpoint
 from lastgood.inventory import take_inventory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lastgood.facts import Inventory
-    from lastgood.records import Record
+    from lastgood.records import Hold, Record
 
 _LAST_SECOND: Final = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
 
@@ -31,6 +31,23 @@ def resume_point_now(records: Sequence[Record], wishes: resume.Wishes) -> resume
         if is_as_verified(answer.record):
             return answer
         changed |= {answer.record.id}
+
+
+def plan_now(
+    records: Sequence[Record],
+    policy: retention.Policy,
+    holds: Mapping[int, Sequence[Hold]],
+    busy: frozenset[int] = frozenset(),
+) -> retention.Plan:
+    """As `retention.plan`, and those that it relies on are, by stat, what was read."""
+    by_id = {record.id: record for record in records}
+    changed: frozenset[int] = frozenset()
+    while True:
+        plan = retention.plan(records, policy, holds, changed=changed, busy=busy)
+        broken = {relied_on for relied_on in plan.relies_on if not is_as_verified(by_id[relied_on])}
+        if not broken:
+            return plan
+        changed |= broken
 
 
 def is_as_verified(record: Record) -> bool:

@@ -44,6 +44,8 @@ class Hold:
         return f"leased by {self.holder} until {self.until.isoformat(timespec='seconds')}"
 
 
+SHORTEST_LEASE: Final = 1  #: seconds
+LONGEST_LEASE: Final = 30 * 86_400
 FAILURES_THAT_MARK: Final = 2
 EVIDENCE_ORDER: Final = tuple(Evidence)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 from itertools import groupby
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -37,6 +38,7 @@ _GROUPS: Final = (
     (Severity.WARNING, "warnings", "!", "yellow"),
     (Severity.INFO, "remarks", "·", "blue"),
 )
+_ACTION_COLOURS: Final = {"REMOVE": "red", "trash": "yellow"}
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -64,8 +66,14 @@ def status(found: Mapping[str, Any]) -> str:
     return "\n".join(_status_lines(found))
 
 
+def retention(found: Mapping[str, Any], *, colour: bool = False) -> str:
+    """The plan of each run: what becomes of each checkpoint, every reason, and what to type next."""
+    text = "\n\n".join("\n".join(_plan_lines(plan)) for plan in found["items"]) or "nothing has been saved yet"
+    return text if colour else click.unstyle(text)
+
+
 def event(found: Mapping[str, Any]) -> str:
-    at = datetime.fromisoformat(found["at"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    at = _local(found["at"])
     mark = "!" if found["severity"] != Severity.INFO else " "
     return f"{found['id']:>6}  {at} {mark} {found['kind']:<18} {found['run'] or ''}  {found['message']}"
 
@@ -159,3 +167,57 @@ def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {answer['path']}"
     else:
         yield f"run {run['name']}: no resume point: {run['refusal']['detail']}"
+    if space := run.get("space"):
+        full = f"; full at about {space['full_at'][:16].replace('T', ' ')} UTC" if space["full_at"] else ""
+        room = f"{size(space['bytes_per_save'])} a save, {size(space['free_bytes'])} free"
+        yield f"  room for {space['room_for']} more saves ({room}){full}"
+
+
+def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
+    yield click.style(f"run {plan['run']}: {plan['policy']}", bold=True)
+    for line in _aligned([*map(_decision_row, plan["decisions"]), *(_trash_row(t, plan) for t in plan["trash"])]):
+        word = line.split(maxsplit=1)[0]
+        yield "  " + click.style(line, fg=_ACTION_COLOURS.get(word))
+    doomed = [decision for decision in plan["decisions"] if decision["action"] == "remove"]
+    if doomed:
+        most = f"{len(doomed)} of {_counted(len(plan['decisions']), 'checkpoint')}"
+        yield f"  would remove {most}: {size(plan['bytes_freed'])} freed; plan {plan['plan']}"
+    else:
+        yield "  nothing would be removed"
+    yield from _next_lines(plan, doomed)
+
+
+def _decision_row(decision: Mapping[str, Any]) -> tuple[str, ...]:
+    reasons = "; ".join(reason["message"] for reason in decision["reasons"])
+    action = "REMOVE" if decision["action"] == "remove" else "keep"
+    judged = decision["verdict"] or "not judged"
+    return (action, decision["name"], judged, f"step {decision['step']}", size(decision["bytes"]), reasons)
+
+
+def _trash_row(found: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[str, ...]:
+    back = f"lastgood undo {shlex.quote(found['name'])} --run {shlex.quote(plan['run'])}"
+    until = f"until {_local(found['until'])}: " if found["until"] else ""
+    return ("trash", found["name"], "", f"step {found['step']}", size(found["bytes"]), until + back)
+
+
+def _next_lines(plan: Mapping[str, Any], doomed: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    wait = plan["waits_for"]
+    if not doomed:
+        return
+    if not wait:
+        yield "  the worker does it by itself"
+        return
+    yield f"  waits: {wait['message']}"
+    if wait["code"] != "frozen":
+        run = shlex.quote(plan["run"])
+        yield f"  to do it now: lastgood retention --run {run} --apply --confirm {plan['plan']}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _local(moment: str) -> str:
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")

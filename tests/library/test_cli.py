@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from click.testing import CliRunner
 
 from builders import hf_files, make_hf_checkpoint, write_files
-from lastgood import cli, progress, rendering
+from commanding import run, settle_in
+from lastgood import progress, rendering
 from lastgood.manifest import write_manifest
 from lastgood.verify import verify
 from running import LASTGOOD, environ, free_port
@@ -25,35 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder in which nobody's settings lie, and no service answers."""
-    for name in list(os.environ):
-        if name.startswith("LASTGOOD_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("LASTGOOD_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("LASTGOOD_PORT", str(free_port()))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def run(*arguments: object, monkeypatch: pytest.MonkeyPatch | None = None) -> tuple[int, str, str]:
-    """The exit code, what was printed, and what was complained of, by the program's own entry."""
-
-    class Entry:
-        """`main` ends the process: under CliRunner that is an exit code like any other."""
-
-        name = "lastgood"
-
-        @staticmethod
-        def main(args: list[str], **_: Any) -> None:
-            before, sys.argv = sys.argv, ["lastgood", *args]
-            try:
-                cli.main()
-            finally:
-                sys.argv = before
-
-    result = CliRunner().invoke(Entry, [str(argument) for argument in arguments])  # type: ignore[arg-type]
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
+    return settle_in(tmp_path, monkeypatch)
 
 
 # --- latest ---

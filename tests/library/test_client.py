@@ -10,17 +10,20 @@ import pytest
 
 from builders import hf_files, make_hf_checkpoint, write_file, write_files
 from lastgood import client
-from lastgood.client import Service
+from lastgood.client import Lease, Service
 from lastgood.errors import (
     CannotTell,
     NoCheckpointsYet,
     NoneAcceptable,
     NotACheckpoint,
+    NotAllowed,
     NotReady,
     RunAmbiguous,
+    SettingsError,
     Unknown,
     Unreachable,
 )
+from lastgood.facts import Component
 from lastgood.findings import Verdict
 from lastgood.inventory import take_inventory
 from lastgood.own_look import own_look
@@ -158,6 +161,115 @@ def test_a_service_that_watches_another_folder_is_not_asked(tmp_path: Path) -> N
 def test_a_folder_that_is_not_there_is_no_run_without_checkpoints(nobody: Service, tmp_path: Path) -> None:
     with pytest.raises(NotACheckpoint, match="no such folder"):
         client.latest_in(str(tmp_path / "misspelt"), nobody, WISHES)
+
+
+# --- leases ---
+
+LEASE = {"id": 7, "checkpoint_id": 3, "holder": "a job", "until": "2026-01-05T13:00:00+00:00", "pin": False}
+POINT = {"id": 3, "name": "checkpoint-100", "path": "/there/checkpoint-100", "relative_path": "checkpoint-100"}
+LEASED = {"lease": LEASE, "resume_point": POINT}
+
+
+@pytest.mark.parametrize(
+    ("wishes", "how", "said"),
+    [
+        pytest.param(WISHES, {}, {"run": ".", "accept": "complete"}, id="nothing but the run"),
+        pytest.param(WISHES, {"accept_as_set": True}, {"run": "."}, id="whatever the service has set"),
+        pytest.param(
+            Wishes(Verdict.PARTIAL, frozenset({Component.RNG}), world_size=2, max_step=9, strict=True),
+            {"wait": 1.5},
+            {
+                "run": ".",
+                "accept": "partial",
+                "require": ["rng"],
+                "world_size": 2,
+                "max_step": 9,
+                "strict": True,
+                "wait": 1.5,
+            },
+            id="everything",
+        ),
+    ],
+)
+def test_a_lease_is_asked_for_with_the_same_wishes(
+    wishes: Wishes, how: dict[str, Any], said: dict[str, Any], tmp_path: Path
+) -> None:
+    with answering((500, {}), tmp_path) as made:
+        made.answers["/leases"] = (201, LEASED)
+        found = client.latest_in(str(tmp_path), made.service, wishes, lease=Lease(90, "a job"), **how)
+    assert found == POINT | {"lease": LEASE, "source": "service"}
+    assert made.sent == [("POST", "/leases", said | {"holder": "a job", "seconds": 90})]
+
+
+@pytest.mark.parametrize("kind", [NoCheckpointsYet, NoneAcceptable, RunAmbiguous, Unknown, NotAllowed])
+def test_a_refused_lease_is_an_answer_too(kind: type[NoneAcceptable], tmp_path: Path) -> None:
+    make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
+    with answering((200, POINT), tmp_path) as made:
+        made.answers["/leases"] = (404, {"code": kind.code, "detail": "because"})
+        with pytest.raises(kind, match="because"):
+            client.latest_in(str(tmp_path), made.service, WISHES, lease=Lease())
+
+
+def test_a_job_without_the_token_is_told_and_goes_on_without_a_lease(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with answering((200, POINT), tmp_path) as made:
+        made.answers["/leases"] = (401, {"code": "not-allowed", "detail": "send the token"})
+        found = client.latest_held_in(str(tmp_path), made.service, WISHES, lease=Lease())
+    assert found == POINT | {"source": "service"}
+    assert "nothing holds the resume point while it is loaded: send the token" in caplog.text
+
+
+def test_without_a_service_nothing_is_held_and_that_is_said(
+    nobody: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
+    found = client.latest_held_in(str(tmp_path), nobody, WISHES, lease=Lease())
+    assert (found["name"], found["source"], "lease" in found) == ("checkpoint-100", "own look", False)
+    assert "nothing holds what is found" in caplog.text
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5, -1, 31 * 86_400, float("nan")])
+def test_a_lease_that_cannot_be_is_refused_here(seconds: float) -> None:
+    with pytest.raises(SettingsError, match="from a second to 30 days"):
+        Lease(seconds)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "outcome"),
+    [
+        pytest.param(None, {"outcome": "ok"}, id="it went well"),
+        pytest.param("size mismatch", {"outcome": "failed", "error": "size mismatch"}, id="it failed"),
+        pytest.param("x" * 9999, {"outcome": "failed", "error": "x" * 1000}, id="with a long story"),
+        pytest.param("no \udcff", {"outcome": "failed", "error": "no ?"}, id="over a name that is no text"),
+    ],
+)
+def test_what_was_leased_is_given_back_with_word_of_how_it_went(trouble: str | None, outcome: dict[str, str]) -> None:
+    with listening({"/checkpoints/3/outcome": (202, {}), "/leases/7": (204, "")}) as made:
+        client.give_back(made.service, POINT | {"lease": LEASE}, trouble)
+    assert made.sent == [("POST", "/checkpoints/3/outcome", outcome), ("DELETE", "/leases/7", None)]
+
+
+def test_what_was_not_leased_is_not_given_back() -> None:
+    with listening({}) as made:
+        client.give_back(made.service, POINT, None)
+    assert made.sent == []
+
+
+def test_a_service_that_does_not_take_it_back_stops_nobody(nobody: Service) -> None:
+    client.give_back(nobody, POINT | {"lease": LEASE}, None)
+    with listening({"/checkpoints/3/outcome": (404, {"code": "unknown", "detail": "gone"})}) as made:
+        client.give_back(made.service, POINT | {"lease": LEASE}, None)
+
+
+def test_each_method_of_the_service_says_what_is_said_and_leaves_out_what_is_not() -> None:
+    with listening({"/a": (200, {"found": 1}), "/b": (204, "")}) as made:
+        assert made.service.get("/a", {"x": 1, "y": None}) == {"found": 1}
+        assert made.service.post("/a", {"x": 1, "y": None}) == {"found": 1}
+        assert made.service.put("/a") == {"found": 1}
+        assert made.service.delete("/b") is None
+    assert made.asked == ["/a?x=1"]
+    assert made.sent == [("POST", "/a", {"x": 1}), ("PUT", "/a", {}), ("DELETE", "/b", None)]
 
 
 # --- where mounts differ ---

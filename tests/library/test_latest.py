@@ -14,8 +14,9 @@ from lastgood import writers
 from lastgood.errors import NoneAcceptable
 from lastgood.facts import Entry, Inventory
 from lastgood.inventory import take_inventory
-from lastgood.latest import inodes_are_stable, is_as_verified, resume_point_now, saved_at
+from lastgood.latest import inodes_are_stable, is_as_verified, plan_now, resume_point_now, saved_at
 from lastgood.resume import Wishes
+from lastgood.retention import Policy
 from recording import record
 from worker_world import rewrite_in_place
 
@@ -83,6 +84,18 @@ def test_what_changed_since_it_was_verified_is_not_handed_out(change: Callable[[
     with pytest.raises(NoneAcceptable) as caught:
         resume_point_now(records, Wishes())
     assert [found["reason"] for found in caught.value.details["refused"]] == ["changed", "changed"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_plan_relies_on_nothing_that_changed_since_it_was_read(
+    change: Callable[[Path], object], tmp_path: Path
+) -> None:
+    records, policy = verified(tmp_path, 100, 200, 300, 400), Policy(keep_last=1)
+    assert [d.record.step for d in plan_now(records, policy, {}).removals] == [100, 200]
+    change(tmp_path / "checkpoint-400")
+    assert [d.record.step for d in plan_now(records, policy, {}).removals] == [100]
+    change(tmp_path / "checkpoint-200")
+    assert plan_now(records, policy, {}).removals == ()
 
 
 def test_our_own_files_are_no_change(tmp_path: Path) -> None:

@@ -62,6 +62,33 @@ def test_every_wish_of_the_command_is_one_of_the_call_too(alone: Path) -> None:
     assert made.asked[-1] == f"/checkpoints/latest?{asked}"
 
 
+@pytest.mark.parametrize(("lease", "said"), [(True, {}), (90, {"seconds": 90})])
+def test_the_path_can_be_leased_and_is_still_a_path(lease: bool | float, said: dict[str, float], alone: Path) -> None:
+    with answering((500, {}), alone) as made, pytest.MonkeyPatch.context() as m:
+        m.setenv("LASTGOOD_URL", made.service.url)
+        point = {"id": 3, "name": "a", "path": "/a", "warnings": []}
+        made.answers["/leases"] = (201, {"lease": {"id": 7}, "resume_point": point})
+        assert lastgood.resume_point(alone, run=".", lease=lease) == "/a"
+    ((method, path, body),) = made.sent
+    assert (method, path) == ("POST", "/leases")
+    assert {"run": ".", "holder": body["holder"], **said} == body
+
+
+def test_what_nobody_says_is_left_to_the_service(alone: Path) -> None:
+    with (
+        answering((200, {"name": "a", "path": "/a", "warnings": []}), alone) as made,
+        pytest.MonkeyPatch.context() as m,
+    ):
+        m.setenv("LASTGOOD_URL", made.service.url)
+        lastgood.resume_point(alone)
+        m.setenv("LASTGOOD_ACCEPT", "complete")
+        lastgood.resume_point(alone)
+    assert [asked for asked in made.asked if asked.startswith("/checkpoints")] == [
+        "/checkpoints/latest?run=.",
+        "/checkpoints/latest?run=.&accept=complete",
+    ]
+
+
 def test_a_component_that_there_is_not_is_named(alone: Path) -> None:
     with pytest.raises(SettingsError, match="'optimiser' is not a valid Component; the components are config, weights"):
         lastgood.resume_point(alone, require=["optimiser"])

@@ -14,6 +14,7 @@ from lastgood.findings import Code, Finding, Verdict
 from lastgood.latest import resume_point_now
 from lastgood.records import Evidence
 from lastgood.resume import Wishes, answer_as_json
+from lastgood.settings import RunSettings
 from lastgood_service import answers
 from lastgood_service.schemas import ResumePoint
 from service_world import World, problem
@@ -100,6 +101,28 @@ def test_the_default_of_accept_is_the_setting(world: World) -> None:
     with world.client(accept="partial") as client:
         assert client.get(LATEST).json()["name"] == "checkpoint-200"
         assert client.get(LATEST, params={"accept": "complete"}).json()["name"] == "checkpoint-100"
+
+
+def test_a_run_may_have_its_own_default_of_accept(world: World) -> None:
+    for run in ("bert", "llama"):
+        world.save(100, run=run)
+        world.save(200, Verdict.PARTIAL, run=run)
+    with world.client(runs={"bert": RunSettings(accept="partial")}) as client:
+        names = {run: client.get(LATEST, params={"run": run}).json()["name"] for run in ("bert", "llama")}
+        listed = {run["name"]: run["resume_point"]["name"] for run in client.get("/runs").json()["items"]}
+        shown = {run["name"]: run["resume_point"]["name"] for run in client.get("/status").json()["runs"]}
+    assert names == listed == shown == {"bert": "checkpoint-200", "llama": "checkpoint-100"}
+
+
+@pytest.mark.parametrize(("order", "name"), [("landed", "checkpoint-50"), ("step", "checkpoint-200")])
+def test_which_save_is_the_newest_is_the_setting_too(world: World, order: str, name: str) -> None:
+    world.save(100)
+    world.save(200)
+    world.save(50, branch=2)
+    with world.client(order=order) as client:
+        assert client.get(LATEST).json()["name"] == name
+        (run,) = client.get("/runs").json()["items"]
+        assert run["resume_point"]["name"] == name
 
 
 @pytest.mark.parametrize(

@@ -105,9 +105,13 @@ def _operations(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def test_the_document_names_every_operation_once_and_readably(document: dict[str, Any]) -> None:
     assert sorted(operation["operationId"] for operation in _operations(document)) == [
+        "apply_retention",
         "declare_landed",
+        "end_lease",
         "get_checkpoint",
         "get_request",
+        "get_retention",
+        "get_run",
         "get_status",
         "is_alive",
         "is_ready",
@@ -115,6 +119,14 @@ def test_the_document_names_every_operation_once_and_readably(document: dict[str
         "list_checkpoints",
         "list_events",
         "list_runs",
+        "pin_checkpoint",
+        "remove_checkpoint",
+        "renew_lease",
+        "report_outcome",
+        "take_lease",
+        "undo_checkpoint",
+        "unpin_checkpoint",
+        "verify_checkpoint",
     ]
 
 
@@ -133,7 +145,7 @@ def test_the_document_refers_to_nothing_that_is_not_in_it(document: dict[str, An
 
 
 def test_the_examples_in_the_document_are_examples(document: dict[str, Any]) -> None:
-    for name in ("Problem", "ResumePoint"):
+    for name in ("Problem", "ResumePoint", "Leased", "Retention"):
         shape = getattr(schemas, name)
         (example,) = document["components"]["schemas"][name]["examples"]
         shape.model_validate(example)

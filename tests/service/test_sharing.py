@@ -51,6 +51,28 @@ def test_one_who_goes_away_does_not_take_the_work_from_the_others() -> None:
     assert asyncio.run(ask()) == "done"
 
 
+def test_who_asks_for_fresh_work_does_not_get_what_had_begun_before() -> None:
+    world, begun, may_end = ["old"], threading.Event(), threading.Event()
+
+    def work() -> str:
+        found = world[0]
+        begun.set()
+        may_end.wait(5)
+        return found
+
+    async def ask() -> list[str]:
+        shared = Shared(work, "/data")
+        first = asyncio.ensure_future(shared.result())
+        await asyncio.to_thread(begun.wait, 5)
+        world[0] = "new"
+        later = [asyncio.ensure_future(shared.fresh()) for _ in range(3)]
+        await asyncio.sleep(0)  # they wait for what runs
+        may_end.set()
+        return [await first, *await asyncio.gather(*later)]
+
+    assert asyncio.run(ask()) == ["old", "new", "new", "new"]
+
+
 def test_a_disk_that_does_not_answer_in_time_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "_PATIENCE", 0.05)
     may_end = threading.Event()

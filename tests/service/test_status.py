@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lastgood.findings import Verdict
-from lastgood_service.schemas import Alive, Ready, Runs, StatusShape
+from lastgood_service.schemas import Alive, Ready, Runs, RunShape, StatusShape
 from service_world import World, problem
 
 if TYPE_CHECKING:
@@ -23,6 +23,32 @@ def test_every_run_comes_with_its_answer_or_its_refusal(world: World, client: Te
     assert bert["resume_point"] == client.get("/checkpoints/latest?run=bert").json()
     assert bert["refusal"] is None
     assert (llama["resume_point"], llama["refusal"]["code"]) == (None, "none-acceptable")
+
+
+@pytest.mark.parametrize(
+    ("run", "address"),
+    [
+        ("llama", "/runs/llama"),
+        ("llama/a/b", "/runs/llama/a/b"),
+        ("llama/a", "/runs/llama%2Fa"),
+        (".", "/runs/%2E"),
+        (".", "/runs/"),
+    ],
+)
+def test_one_run_is_the_same_object_as_in_the_list(world: World, client: TestClient, run: str, address: str) -> None:
+    world.save(100, run=run)
+    world.save(100, run="other")
+    found = client.get(address)
+    RunShape.model_validate(found.json())
+    assert found.json() in client.get("/runs").json()["items"]
+    assert found.json()["name"] == run
+    assert client.get(address, headers={"If-None-Match": found.headers["etag"]}).status_code == 304
+
+
+def test_a_run_that_there_is_not_is_a_404_with_those_there_are(world: World, client: TestClient) -> None:
+    world.save(100)
+    found = problem(client.get("/runs/bert"))
+    assert (found["status"], found["code"], found["runs"]) == (404, "unknown", ["llama"])
 
 
 def test_a_run_counts_what_is_there_by_verdict_and_branch(world: World, client: TestClient) -> None:

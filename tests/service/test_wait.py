@@ -56,6 +56,18 @@ def test_the_answer_is_held_until_the_newer_one_is_judged(
         assert asked.result(timeout=5).json()["name"] == "checkpoint-200"
 
 
+def test_a_lease_is_taken_on_the_newer_one_once_it_is_judged(world: World, client: TestClient) -> None:
+    world.save(100)
+    newer = _settled(world)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(client.post, "/leases", json={"wait": 30}, headers=world.authorized)
+        _until(lambda: bool(client.app.state.desk.answers._kept))  # type: ignore[attr-defined]
+        assert not asked.done()
+        world.judge(newer)
+        assert asked.result(timeout=5).json()["resume_point"]["name"] == "checkpoint-200"
+    assert list(world.catalog.holds(world.now)) == [newer]
+
+
 def test_the_answer_comes_at_the_time_limit_all_the_same(world: World, client: TestClient) -> None:
     world.save(100)
     world.land(200)

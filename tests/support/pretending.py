@@ -18,15 +18,26 @@ READY: Final = {"ready": True, "obstacles": [], "runs": []}
 
 
 class Pretender:
-    """Answers GET as it is told, by path; remembers what it was asked."""
+    """Answers as it is told, by path; remembers what it was asked, and what it was sent."""
 
     def __init__(self, answers: dict[str, tuple[int, Any]]) -> None:
         self.answers, self.asked = answers, []  # type: tuple[dict[str, tuple[int, Any]], list[str]]
+        self.sent: list[tuple[str, str, Any]] = []  #: method, path and body of what was to change something
         pretender = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 pretender.asked.append(self.path)
+                self.answer()
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                pretender.sent.append((self.command, self.path, json.loads(body) if body else None))
+                self.answer()
+
+            do_PUT = do_DELETE = do_POST  # noqa: N815 - the names that the server looks for
+
+            def answer(self) -> None:
                 status, content = pretender.answers.get(self.path.partition("?")[0], (404, {"detail": "Not Found"}))
                 body = content.encode() if isinstance(content, str) else json.dumps(content).encode()
                 self.send_response(status)

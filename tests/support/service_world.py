@@ -185,6 +185,19 @@ class World:
             fingerprint=inventory.fingerprint,
         )
 
+    # --- retention ---
+
+    def known_since(self, since: datetime) -> None:
+        """The worker first saw something in the root at that time."""
+        self.catalog.remember_root(Root(self.root, "marker", 1, None, since))
+
+    def throw(self, checkpoint_id: int, *, hours: float = 24) -> datetime:
+        """It lies in the trash, as far as the catalog goes. Until when."""
+        until = self.now + timedelta(hours=hours)
+        assert self.catalog.choose(checkpoint_id, trash="in the trash", until=until, now=self.now)
+        self.catalog.thrown(checkpoint_id)
+        return until
+
     # --- asking ---
 
     def client(self, **settings: Any) -> TestClient:

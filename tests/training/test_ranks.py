@@ -3,47 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from lastgood.errors import LastgoodError, NoneAcceptable
 from lastgood.training import ranks
 from small_job import Recipe, SmallJob
+from training_ranks import in_two_processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from lastgood.training import CheckpointManager
-
-
-def in_two_processes(store: Path, act: Callable[[int], Any]) -> list[str]:
-    """What `act(rank)` returned, or raised, in each of two processes of one group, as text."""
-    readers = []
-    for rank in range(2):
-        reader, writer = os.pipe()
-        if os.fork() == 0:
-            try:
-                os.close(reader)
-                torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-                try:
-                    told = str(act(rank))
-                except LastgoodError as error:
-                    told = f"{type(error).__name__}: {error}"
-                os.write(writer, told.encode())
-                torch.distributed.barrier()
-            finally:
-                os._exit(0)
-        os.close(writer)
-        readers.append(reader)
-    found = []
-    for reader in readers:
-        with open(reader, encoding="utf-8") as pipe:
-            found.append(pipe.read())
-        os.wait()
-    return found
 
 
 def test_the_first_process_asks_and_all_load_the_same(manager: CheckpointManager, tmp_path: Path) -> None:
@@ -100,6 +72,8 @@ def test_whatever_goes_wrong_in_the_first_process_nobody_waits_for_ever(tmp_path
 
 def test_a_job_of_one_process_asks_for_itself() -> None:
     assert ranks.told_by_first(lambda: 7) == 7
+    assert ranks.trouble_of_any(None) is None
+    assert ranks.trouble_of_any("the disk burns") == "the disk burns"
     assert ranks.is_first()
 
 

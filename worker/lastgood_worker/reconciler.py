@@ -92,6 +92,7 @@ class Reconciler:
             "degraded": status.degraded,
             "reason": status.reason,
             "roots": [root.path for root in self._roots],
+            "free_bytes": {root.path: _about(self._space.free(root.path)) for root in self._roots if not root.frozen},
         }
         self._ledger.catalog.heartbeat(
             WorkerStatus(os.getpid(), self._started_at, self._clock.now(), self._scanned, watch, progress)
@@ -212,6 +213,11 @@ class Reconciler:
 
     def _all_tracked(self) -> Iterable[Tracked]:
         return (tracked for root in self._roots for tracked in root.tracked.values())
+
+
+def _about(count: int | None) -> int | None:
+    """Two digits of it: more would make every answer a new one while others use the disk."""
+    return None if count is None else int(float(f"{count:.1e}"))
 
 
 def _in_landing_order(root: RootView, candidates: list[Candidate], *, before_us: bool) -> list[Candidate]:

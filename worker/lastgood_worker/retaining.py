@@ -227,7 +227,7 @@ class Retaining:
 
     # --- the trash ---
 
-    def empty_trash(self, ready: Iterable[RootView], free_bytes: Callable[[str], int]) -> None:
+    def empty_trash(self, ready: Iterable[RootView], free_bytes: Callable[[str], int | None]) -> None:
         """Deletes for good what has been there long enough, or takes more room than it may: one at a time."""
         if self._ledger.clock_trouble():
             return
@@ -239,9 +239,11 @@ class Retaining:
                 self._purge(*found)
 
     def _too_much(
-        self, trash: list[Record], root: RootView, free_bytes: Callable[[str], int]
+        self, trash: list[Record], root: RootView, free_bytes: Callable[[str], int | None]
     ) -> tuple[Record, str] | None:
         free = free_bytes(root.path)
+        if free is None:
+            return None
         first = min(trash, key=lambda record: (record.verdict in _SOUND, record.until, record.id))
         saves = [record.bytes for record in self._ledger.present() if record.root == root.path]
         least = self._settings.min_free_space or 2 * max(saves, default=0)

@@ -20,15 +20,18 @@ _SAVES_LEFT: Final = 3  #: with room for fewer than this many a person should kn
 _GB: Final = 1e9
 
 
-def free_bytes(path: str) -> int:
-    """What whoever runs us may still write there."""
-    return shutil.disk_usage(path).free
+def free_bytes(path: str) -> int | None:
+    """What whoever runs us may still write there; None where the disk does not say."""
+    try:
+        return shutil.disk_usage(path).free
+    except OSError:
+        return None
 
 
 class Space:
     """Warns once for each time that room runs short."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, free: Callable[[str], int] = free_bytes) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, free: Callable[[str], int | None] = free_bytes) -> None:
         self._settings, self._ledger, self.free = settings, ledger, free
         self._looked_at = float("-inf")
         self._short: set[str] = set()
@@ -45,8 +48,8 @@ class Space:
 
     def _look_at(self, run: str, root: str) -> None:
         free = self.free(root)
-        found = forecast(self._ledger.of_run(run), free, self._ledger.clock.now())
-        if found is None:
+        found = None if free is None else forecast(self._ledger.of_run(run), free, self._ledger.clock.now())
+        if free is None or found is None:
             return
         short = found.room_for < _SAVES_LEFT or free < self._settings.min_free_space
         if short and run not in self._short:

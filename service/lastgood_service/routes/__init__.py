@@ -1,6 +1,16 @@
 """The addresses. Routes parse, call and render; nothing else."""
 
-from lastgood_service.routes import checkpoints, latest, log, page, probes, runs
+from lastgood_service.routes import checkpoints, holds, latest, log, orders, page, probes, retention, runs
 
 # `latest` first: its address would otherwise be taken for an id.
-ROUTERS = (latest.router, checkpoints.router, runs.router, log.router, probes.router, page.router)
+ROUTERS = (
+    latest.router,
+    checkpoints.router,
+    orders.router,
+    holds.router,
+    retention.router,
+    runs.router,
+    log.router,
+    probes.router,
+    page.router,
+)

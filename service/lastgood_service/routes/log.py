@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request  # noqa: TC002 - FastAPI looks the annotations up
 from starlette.responses import Response  # noqa: TC002
@@ -15,17 +15,16 @@ from lastgood_service import rendering
 from lastgood_service.desk import desk_of
 from lastgood_service.openapi import polled
 from lastgood_service.responses import render
+from lastgood_service.routes.addressing import LARGEST_ID, Id
 from lastgood_service.schemas import EventPage, RequestShape
 
 router = APIRouter(tags=["log"])
-
-_LARGEST_ID: Final = 2**63 - 1
 
 
 class Since(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    since: int = Field(0, ge=0, le=_LARGEST_ID, description="The id of the last event that you have.")
+    since: int = Field(0, ge=0, le=LARGEST_ID, description="The id of the last event that you have.")
     limit: int = Field(100, ge=1, le=500)
 
 
@@ -44,7 +43,7 @@ async def list_events(request: Request, asked: Annotated[Since, Query()]) -> Res
 )
 async def get_request(
     request: Request,
-    id: Annotated[int, Path(ge=1, le=_LARGEST_ID)],  # noqa: A002 - the name in the address
+    id: Id,  # noqa: A002 - the name in the address
 ) -> Response:
     found = await to_thread.run_sync(desk_of(request).catalog.request, id)
     return render(rendering.request_as_json(found)).response(request)

@@ -6,11 +6,12 @@ from fastapi import APIRouter
 from starlette.requests import Request  # noqa: TC002 - FastAPI looks the annotations up
 from starlette.responses import Response  # noqa: TC002
 
+from lastgood import naming
 from lastgood_service import status
 from lastgood_service.desk import desk_of
 from lastgood_service.openapi import polled
 from lastgood_service.responses import render
-from lastgood_service.schemas import Runs, StatusShape
+from lastgood_service.schemas import Runs, RunShape, StatusShape
 
 router = APIRouter(tags=["runs"])
 
@@ -21,6 +22,17 @@ async def list_runs(request: Request) -> Response:
     desk = desk_of(request)
     listed = await status.runs(desk, await desk.knowledge.now())
     return render({"items": listed}).response(request)
+
+
+@router.get(
+    "/runs/{name:path}",
+    operation_id="get_run",
+    summary="One run",
+    responses=polled(RunShape, 404, 503),
+)
+async def get_run(request: Request, name: str) -> Response:
+    """As in the list. Clients drop the dot of `/runs/.`: no name means the run that is the watched folder itself."""
+    return render(await status.run(desk_of(request), name or naming.ROOT_FOLDER)).response(request)
 
 
 @router.get("/status", operation_id="get_status", summary="Everything for a dashboard", responses=polled(StatusShape))

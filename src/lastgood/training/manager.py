@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from lastgood.training.whole_folder import put_back, whole_folder
 from lastgood.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lastgood.facts import Report
     from lastgood.settings import Settings
@@ -111,9 +112,10 @@ class CheckpointManager:
     ) -> Restored | None:
         """Loads the last good checkpoint, as the service, its file or our own look names it. None: none was saved yet.
 
-        A newer one that is just being judged is waited for, so many seconds at most. A refusal is raised: that none of
-        those that are there can be handed out is no reason to start from scratch. Under torch.distributed every process
-        calls it, and the first one asks.
+        A newer one that is just being judged is waited for, so many seconds at most. It is leased until it is loaded,
+        and the service hears how that went: one that fails twice is not handed out a third time. A refusal is raised:
+        that none of those that are there can be handed out is no reason to start from scratch. Under torch.distributed
+        every process calls it, and the first one asks.
         """
         found = ranks.told_by_first(lambda: self._last_good(wait))
         if found is None:
@@ -121,16 +123,17 @@ class CheckpointManager:
         for warning in found["warnings"]:
             _log.warning("%s: %s", found["name"], warning["message"])
         path = client.rebased(found, self._settings.root)
-        loaded = self.load_checkpoint(
-            checkpoint_dir=path,
-            model=model,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            device=device,
-            strict=strict,
-            scaler=scaler,
-            dataloader=dataloader,
-        )
+        with self._telling_how_it_goes(found):
+            loaded = self.load_checkpoint(
+                checkpoint_dir=path,
+                model=model,
+                optimizer=optimizer,
+                scheduler=scheduler,
+                device=device,
+                strict=strict,
+                scaler=scaler,
+                dataloader=dataloader,
+            )
         _log.info("goes on at step %s from %s", loaded["global_step"], path)
         return Restored(step=loaded.pop("global_step"), path=path, exact=found["exact_resume"], **loaded)
 
@@ -139,11 +142,34 @@ class CheckpointManager:
         put_back(self.folder)
         wishes = resume.Wishes(accept=Verdict(settings.accept))
         try:
-            return client.latest_in(
-                self.folder, client.service_of(settings), wishes, run=".", wait=wait, root=settings.root
+            return client.latest_held_in(
+                self.folder,
+                client.service_of(settings),
+                wishes,
+                lease=client.Lease(),
+                run=naming.ROOT_FOLDER,
+                wait=wait,
+                root=settings.root,
+                accept_as_set=client.is_default_accept(settings),
             )
         except NoCheckpointsYet:
             return None
+
+    @contextmanager
+    def _telling_how_it_goes(self, found: Mapping[str, Any]) -> Iterator[None]:
+        """Whoever ends the job says nothing of the checkpoint: then its lease runs out by itself."""
+        try:
+            yield
+        except Exception as error:
+            with suppress(Exception):  # a device that broke down must not hide why loading failed
+                self._tell(found, f"{type(error).__name__}: {error}")
+            raise
+        self._tell(found, None)
+
+    def _tell(self, found: Mapping[str, Any], trouble: str | None) -> None:
+        trouble = ranks.trouble_of_any(trouble)
+        if ranks.is_first():
+            client.give_back(client.service_of(self._settings), found, trouble)
 
     @staticmethod
     def save_checkpoint(  # noqa: PLR0913, PLR0917 - the names that trainers call it by

@@ -42,6 +42,16 @@ def told_by_first(ask: Callable[[], Found]) -> Found:
     return found
 
 
+def trouble_of_any(trouble: str | None) -> str | None:
+    """What went wrong in the first of the processes where anything did; all of them must call it, those too."""
+    if not _are_several():
+        return trouble
+    troubles: list[str | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(troubles, trouble)
+    told = ((rank, each) for rank, each in enumerate(troubles) if each is not None)
+    return next((f"process {rank}: {each}" for rank, each in told), None)
+
+
 def _are_several() -> bool:
     distributed = torch.distributed
     return bool(distributed.is_available() and distributed.is_initialized())

@@ -1,0 +1,32 @@
+"""Every command. Exit codes: 0 good, 1 judged and found wanting, 2 could not be done."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from lastgood.cli import asking, judging, keeping, running
+from lastgood.cli.base import GOOD, NOT_DONE, WANTING, commands, complain
+from lastgood.errors import Conflict, LastgoodError, NoCheckpointsYet, NoneAcceptable
+
+__all__ = ["asking", "commands", "judging", "keeping", "main", "running"]
+
+
+def main() -> None:
+    """The program's entry: errors of ours become one line and exit code 2."""
+    try:
+        code = commands(standalone_mode=False)
+    except LastgoodError as error:
+        complain(str(error))
+        code = WANTING if isinstance(error, NoneAcceptable | NoCheckpointsYet | Conflict) else NOT_DONE
+    except click.ClickException as error:
+        error.show()
+        code = NOT_DONE
+    except (click.Abort, KeyboardInterrupt):
+        code = NOT_DONE
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = GOOD
+    sys.exit(code)

@@ -1,0 +1,139 @@
+"""What the service is asked: the resume point, how things stand, what happened."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from lastgood import rendering
+from lastgood.cli.base import GOOD, WANTING, commands, complain, service_with, settings_with
+from lastgood.errors import NoCheckpointsYet, Unreachable
+from lastgood.facts import Level
+from lastgood.findings import Verdict
+
+if TYPE_CHECKING:
+    from lastgood.calling import Service
+    from lastgood.resume import Wishes
+    from lastgood.settings import Settings
+
+_FOLLOW_EVERY: Final = 1.0
+
+
+class _WithLease(click.Command):
+    """Seconds follow `--lease=` alone: the word after `--lease` is the folder."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [arg.replace("--lease=", "--lease-for=", 1) for arg in args])
+
+
+@commands.command(cls=_WithLease)
+@click.argument("where", required=False, metavar="[DIR|URL]")
+@click.option("--run", help="Which run, where there are several.")
+@click.option("--accept", type=click.Choice(["complete", "partial"]), help="The least verdict to take.")
+@click.option("--require", default="", help="Components that must be there, such as optimizer,rng.")
+@click.option("--world-size", type=click.IntRange(1), help="Only what was saved by this many processes.")
+@click.option("--max-step", type=click.IntRange(0), help="Nothing later than this step.")
+@click.option("--strict", is_flag=True, help="Refuse warnings as well.")
+@click.option("--wait", type=click.FloatRange(0, 600), default=0.0, help="Seconds to wait for a newer one in work.")
+@click.option("--quick", is_flag=True, help="Where nobody watches DIR: by headers alone, not every byte.")
+@click.option("--lease", is_flag=True, help="It is not removed for a while; --lease=2h says how long.")
+@click.option("--lease-for", hidden=True)
+@click.option("--or-none", is_flag=True, help="Print nothing, and succeed, where nothing has been saved yet.")
+@click.option("--json", "as_json", is_flag=True, help="The whole answer, as JSON.")
+def latest(
+    where: str | None, *, run: str | None, wait: float, quick: bool, or_none: bool, as_json: bool, **wishes: Any
+) -> int:
+    """Print the path of the last good checkpoint.
+
+    In a script: CKPT=$(lastgood latest ./output --or-none) || exit 1
+    """
+    from lastgood import client
+
+    settings = settings_with()
+    service, wanted, how = _asked(settings, where, wait=wait, **wishes)
+    try:
+        if where and not _is_url(where):
+            level = Level.QUICK if quick else Level.FULL
+            found = client.latest_in(where, service, wanted, run=run, root=settings.root, level=level, **how)
+        else:
+            found = client.latest_from_service(service, run, wanted, **how)
+    except Unreachable as error:
+        raise Unreachable(
+            f"{error}; start one with `lastgood up DIR`, or ask about a folder: lastgood latest DIR"
+        ) from error
+    except NoCheckpointsYet:
+        if or_none:
+            return GOOD
+        raise
+    found = {**found, "path": client.rebased(found, settings.root)}
+    click.echo(json.dumps(found) if as_json else found["path"])
+    for warning in found["warnings"]:
+        complain(f"warning: {warning['message']}")
+    return GOOD
+
+
+@commands.command()
+@click.option("--json", "as_json", is_flag=True, help="The whole object, as JSON.")
+def status(*, as_json: bool) -> int:
+    """What is watched, what is handed out, what is in work."""
+    found = service_with(settings_with()).get("/status")
+    click.echo(json.dumps(found) if as_json else rendering.status(found))
+    return GOOD if found["ready"] else WANTING
+
+
+@commands.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on printing what happens.")
+@click.option("--since", type=click.IntRange(0), default=0, help="Only events after this id.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def events(*, follow: bool, since: int, as_json: bool) -> int:
+    """What happened, oldest first."""
+    service = service_with(settings_with())
+    while True:
+        found = service.get("/events", {"since": since, "limit": 500})
+        for event in found["items"]:
+            click.echo(json.dumps(event) if as_json else rendering.event(event))
+            since = event["id"]
+        if found["items"]:
+            continue
+        if not follow:
+            return GOOD
+        time.sleep(_FOLLOW_EVERY)
+
+
+def _asked(
+    settings: Settings, where: str | None, *, wait: float, lease: bool, lease_for: str | None, **wishes: Any
+) -> tuple[Service, Wishes, dict[str, Any]]:
+    """Whom to ask, for what, and how."""
+    from lastgood import client
+
+    how = {
+        "wait": wait,
+        "lease": client.lease_wanted(_seconds(lease_for) if lease_for is not None else lease),
+        "accept_as_set": wishes["accept"] is None and client.is_default_accept(settings),
+    }
+    service = service_with(settings, where if where and _is_url(where) else None)
+    return service, _wishes(settings, **wishes), how
+
+
+def _is_url(where: str) -> bool:
+    return where.startswith(("http://", "https://"))
+
+
+def _seconds(text: str) -> float:
+    from lastgood.settings import seconds_in
+
+    try:
+        return float(seconds_in(text))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: {error}", param_hint="--lease") from None
+
+
+def _wishes(settings: Settings, *, require: str, accept: str | None, **others: Any) -> Wishes:
+    from lastgood.client import components_named
+    from lastgood.resume import Wishes
+
+    components = components_named(require.split(","))
+    return Wishes(accept=Verdict(accept or settings.accept), require=components, **others)

@@ -1,0 +1,41 @@
+"""What every command works with."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lastgood import __version__
+
+if TYPE_CHECKING:
+    from lastgood.calling import Service
+    from lastgood.settings import Settings
+
+GOOD, WANTING, NOT_DONE = 0, 1, 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def commands() -> None:
+    """Watches the folder a training job saves into, and answers: which is the last good checkpoint?"""
+
+
+def settings_with(**flags: Any) -> Settings:
+    # pydantic takes a fifth of a second to import: whoever only verifies does not wait for it.
+    from lastgood.settings import read_settings
+    from lastgood.settings_file import settings_text
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    return read_settings(os.environ, settings_text(), given)
+
+
+def service_with(settings: Settings, url: str | None = None) -> Service:
+    from lastgood.calling import service_of
+
+    return service_of(settings, url)
+
+
+def complain(message: str) -> None:
+    click.echo(f"lastgood: {message}", err=True)

@@ -1,0 +1,116 @@
+"""What is kept, what is removed, and why; and a person's word on it."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from lastgood import rendering
+from lastgood.cli.base import GOOD, WANTING, commands, service_with, settings_with
+from lastgood.cli.finding import checkpoint_meant, in_place, to_undo
+from lastgood.errors import Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lastgood.calling import Service
+
+_PATIENCE_SECONDS: Final = 15.0
+_LOOK_EVERY: Final = 0.1
+
+_run = click.option("--run", help="Which run, where there are several.")
+_json = click.option("--json", "as_json", is_flag=True, help="The service's answer, as JSON.")
+
+
+def _names_one(command: Callable[..., int]) -> Callable[..., int]:
+    return click.argument("what", metavar="WHAT")(_run(_json(command)))
+
+
+@commands.command()
+@_names_one
+def pin(what: str, *, run: str | None, as_json: bool) -> int:
+    """Keep WHAT, a name, id or path, until it is unpinned."""
+    settings = settings_with()
+    service = service_with(settings)
+    found = checkpoint_meant(service, settings, what, run, in_place)
+    hold = service.put(f"/checkpoints/{found['id']}/pin", {"holder": _this_person()})
+    click.echo(json.dumps(hold) if as_json else f"{found['name']} of run {found['run']} is pinned by {hold['holder']}")
+    return GOOD
+
+
+@commands.command()
+@_names_one
+def unpin(what: str, *, run: str | None, as_json: bool) -> int:
+    """Leave WHAT, a name, id or path, to the rules again."""
+    settings = settings_with()
+    service = service_with(settings)
+    found = checkpoint_meant(service, settings, what, run, in_place)
+    service.delete(f"/checkpoints/{found['id']}/pin")
+    click.echo("null" if as_json else f"{found['name']} of run {found['run']} is not pinned")
+    return GOOD
+
+
+@commands.command()
+@_names_one
+def remove(what: str, *, run: str | None, as_json: bool) -> int:
+    """Move WHAT, a name, id or path, to the trash."""
+    settings = settings_with()
+    service = service_with(settings)
+    found = checkpoint_meant(service, settings, what, run, in_place)
+    return _told(service, service.delete(f"/checkpoints/{found['id']}"), as_json=as_json)
+
+
+@commands.command()
+@_names_one
+def undo(what: str, *, run: str | None, as_json: bool) -> int:
+    """Have WHAT, a name, id or path, back from the trash, or handed out again after jobs could not start from it."""
+    settings = settings_with()
+    service = service_with(settings)
+    found = checkpoint_meant(service, settings, what, run, to_undo)
+    return _told(service, service.post(f"/checkpoints/{found['id']}/undo"), as_json=as_json)
+
+
+@commands.command()
+@_run
+@click.option("--apply", is_flag=True, help="Carry the plan out now.")
+@click.option("--confirm", metavar="PLAN", help="The plan that is meant; refused where it is another one by now.")
+@_json
+def retention(*, run: str | None, apply: bool, confirm: str | None, as_json: bool) -> int:
+    """What would be removed now, and why everything else is kept."""
+    if confirm and not apply:
+        raise click.UsageError("--confirm says which plan --apply is to carry out: give both")
+    service = service_with(settings_with())
+    if apply:
+        return _told(service, service.post("/retention/apply", {"run": run, "confirm": confirm}), as_json=as_json)
+    found = service.get("/retention", {"run": run})
+    colour = rendering.takes_colour(sys.stdout, os.environ)
+    click.echo(json.dumps(found) if as_json else rendering.retention(found, colour=colour))
+    return GOOD
+
+
+def _told(service: Service, request: dict[str, Any], *, as_json: bool) -> int:
+    """Prints how the worker carried the request out. Unreachable where it does not come to it."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while request["state"] == "open":
+        if time.monotonic() >= until:
+            raise Unreachable(
+                f"the worker has not come to it within {_PATIENCE_SECONDS:g} s: it stays asked for, as request "
+                f"{request['id']}; `lastgood status` tells whether one is at work"
+            )
+        time.sleep(_LOOK_EVERY)
+        request = service.get(f"/requests/{request['id']}")
+    click.echo(json.dumps(request) if as_json else request["result"])
+    return GOOD if request["state"] == "done" else WANTING
+
+
+def _this_person() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # in a container nobody may have a name
+        return None
