@@ -122,11 +122,6 @@ OLD_LINE = [*run(100, 200), *(record(50 + 10 * n, 2 + n, branch=2) for n in rang
             Reason(Why.NOTHING_BETTER, "it is corrupt, but no newer one is complete"), id="nothing better is there",
         ),
         pytest.param(
-            [record(100), record(200, 1, failures=2)], 200, LAST_TWO, {},
-            Reason(Why.NOTHING_BETTER, "jobs could not start from it, but no newer one is complete"),
-            id="nothing better than what jobs could not start from",
-        ),
-        pytest.param(
             [record(100, copy=True, branch=None), *run(1, 200, 300)[1:]], 100, LAST_TWO, {},
             Reason(Why.COPY, "a copy or link is never removed"), id="a copy",
         ),
@@ -154,12 +149,6 @@ def test_what_is_kept_is_kept_for_a_reason_in_a_sentence(
             True,
             id="a damaged one",
         ),
-        pytest.param(
-            {"failures": 2},
-            Reason(Why.FAILED, "jobs could not start from it, and checkpoint-300 is complete"),
-            True,
-            id="one that jobs could not start from",
-        ),
     ],
 )
 def test_what_is_removed_is_removed_for_one_reason_and_damaged_ones_are_marked_to_wait_longer(
@@ -169,6 +158,12 @@ def test_what_is_removed_is_removed_for_one_reason_and_damaged_ones_are_marked_t
     assert not decision.keep
     assert decision.reasons == (reason,)
     assert decision.damaged is damaged
+
+
+def test_what_jobs_could_not_start_from_counts_for_nothing_and_waits_for_a_person() -> None:
+    found = decided([record(100, failures=2), *run(1, 200, 300)[1:]], 100)
+    told = "jobs could not start from it, but its bytes are sound: a person decides"
+    assert (found.keep, found.reasons) == (True, (Reason(Why.FAILED, told),))
 
 
 def test_one_failed_start_is_no_mark_yet() -> None:
@@ -184,9 +179,9 @@ def test_a_pin_and_a_lease_are_both_told() -> None:
 
 GIVES_WAY = {
     Why.LAST, Why.BEST, Why.EVERY, Why.WITHIN, Why.LAST_OF_BRANCH, Why.TRAINERS_BEST, Why.NO_POLICY,
-    Why.NOTHING_BETTER, Why.UNSURE,
+    Why.NOTHING_BETTER, Why.UNSURE, Why.FAILED,
 }  # fmt: skip
-REMOVES = {Why.UNWANTED, Why.DAMAGED, Why.FAILED, Why.ASKED}
+REMOVES = {Why.UNWANTED, Why.DAMAGED, Why.ASKED}
 
 
 @pytest.mark.parametrize("why", [why for why in Why if why not in REMOVES])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from lastgood import removal, retention
 from lastgood.errors import Obstructed
 from lastgood.findings import Severity, Verdict
-from lastgood.latest import is_as_verified
+from lastgood.latest import plan_now
 from lastgood.life import State
 from lastgood.removal import Found
 
@@ -102,15 +102,9 @@ class Retaining:
 
     def _plan(self, run: str) -> Plan:
         """As of this moment: those that it relies on are, by stat, what was read."""
-        records, policy = self._ledger.of_run(run), retention.policy_of(self._settings, run)
         holds = self._ledger.catalog.holds(self._ledger.clock.now())
-        changed: frozenset[int] = frozenset()
-        while True:
-            plan = retention.plan(records, policy, holds, changed=changed, busy=self._verdicts.in_work())
-            broken = {found for found in plan.relies_on if not is_as_verified(self._ledger[found])}
-            if not broken:
-                return plan
-            changed |= broken
+        policy = retention.policy_of(self._settings, run)
+        return plan_now(self._ledger.of_run(run), policy, holds, self._verdicts.in_work())
 
     def _waits(self, run: str, plan: Plan) -> bool:
         """Whether something stands before it. Told once; a policy that nothing stands before is the run's from then."""
@@ -156,7 +150,7 @@ class Retaining:
             return str(error)
         self._roots[record.root].tracked.pop(record.relative_path, None)
         thrown = self._ledger.write(record.id, "thrown")
-        back = f"`lastgood undo {record.name}` until {until:%Y-%m-%d %H:%M} UTC"
+        back = f"`lastgood undo {record.name} --run {record.run}` until {until:%Y-%m-%d %H:%M} UTC"
         message = f"{record.name} was moved to the trash: {why}; {back}"
         self._ledger.event("removed", message, record=thrown)
         return None

@@ -36,6 +36,8 @@ def held(record: Record, holds: Sequence[Hold], changed: frozenset[int], busy: f
         found.append(Reason(Why.UNSURE, "its files changed since it was read"))
     elif record.verdict in SOUND and record.evidence in (None, Evidence.QUIET):
         found.append(Reason(Why.UNSURE, "nothing but silence says that its save is finished"))
+    elif record.verdict in SOUND and record.failed:  # it may have been the job: a wrong model fails with all of them
+        found.append(Reason(Why.FAILED, "jobs could not start from it, but its bytes are sound: a person decides"))
     return tuple(found)
 
 

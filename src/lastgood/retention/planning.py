@@ -66,15 +66,14 @@ def _decision(record: Record, keeping: tuple[Reason, ...], policy: Policy, newes
         return Decision(record, keep=True, reasons=keeping)
     if policy.is_empty:
         return Decision(record, keep=True, reasons=(Reason(Why.NO_POLICY, "no rule is set: nothing is removed"),))
-    if record.verdict in SOUND and not record.failed:
+    if record.verdict in SOUND:
         return Decision(record, keep=False, reasons=(Reason(Why.UNWANTED, "no rule keeps it"),))
-    what = f"it is {record.verdict}" if record.verdict not in SOUND else "jobs could not start from it"
+    what = f"it is {record.verdict}"
     if newest_good is None or not _is_newer(newest_good, record, policy.order):
-        return Decision(
-            record, keep=True, reasons=(Reason(Why.NOTHING_BETTER, f"{what}, but no newer one is complete"),)
-        )
-    why = Why.DAMAGED if record.verdict not in SOUND else Why.FAILED
-    return Decision(record, keep=False, reasons=(Reason(why, f"{what}, and {newest_good.name} is complete"),))
+        reason = Reason(Why.NOTHING_BETTER, f"{what}, but no newer one is complete")
+        return Decision(record, keep=True, reasons=(reason,))
+    reason = Reason(Why.DAMAGED, f"{what}, and {newest_good.name} is complete")
+    return Decision(record, keep=False, reasons=(reason,))
 
 
 def _is_newer(good: Record, than: Record, order: Order) -> bool:

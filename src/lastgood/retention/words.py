@@ -36,20 +36,20 @@ class Why(StrEnum):
     IN_WORK = "in-work"
     UNREADABLE = "unreadable"
     UNSURE = "unsure"  #: nothing but silence says that its save is finished, or its files changed since it was read
+    FAILED = "failed"  #: jobs could not start from it
     NOTHING_BETTER = "nothing-better"  #: it is damaged, and no newer complete one is there
     COPY = "copy"
     NO_POLICY = "no-policy"
     # removal
     UNWANTED = "unwanted"
     DAMAGED = "damaged"
-    FAILED = "failed"
     ASKED = "asked"  #: a person named it
 
 
 # What a person who names one checkpoint to be removed may overrule.
 _YIELDING: Final = frozenset(
     {Why.LAST, Why.BEST, Why.EVERY, Why.WITHIN, Why.LAST_OF_BRANCH, Why.TRAINERS_BEST, Why.NO_POLICY}
-    | {Why.NOTHING_BETTER, Why.UNSURE}
+    | {Why.NOTHING_BETTER, Why.UNSURE, Why.FAILED}
 )
 
 
@@ -108,7 +108,7 @@ class Decision:
     @property
     def damaged(self) -> bool:
         """It waits longer in the trash."""
-        return not self.keep and self.reasons[0].why in (Why.DAMAGED, Why.FAILED)
+        return not self.keep and self.reasons[0].why is Why.DAMAGED
 
 
 @dataclass(frozen=True, slots=True)
