@@ -230,7 +230,7 @@ class Asker:
 
     def __init__(self, watcher: Watcher, runs: Sequence[str | None] = (None,), **wishes: str) -> None:
         self._watcher, self._runs, self._wishes = watcher, runs, wishes
-        self._stop = threading.Event()
+        self._stop, self._begun = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._ask_on, name="asker", daemon=True)
         self.first_seen: dict[
             tuple[str | None, str], float
@@ -240,6 +240,7 @@ class Asker:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        assert self._begun.wait(30), "nobody asked"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -261,7 +262,9 @@ class Asker:
                         continue  # it was killed just now, or is not up again yet
                     except Exception as error:  # noqa: BLE001 - told to the test by __exit__
                         self.failures.append(error)
+                        self._begun.set()
                         return
+                self._begun.set()
 
     def _ask(self, client: httpx.Client, run: str | None) -> None:
         params = {**self._wishes, **({"run": run} if run else {})}
