@@ -61,7 +61,10 @@ def found(record: Record) -> Found:
 
 
 def throw(record: Record) -> None:
-    """From its place into the trash. Obstructed where it is not what was read, or cannot be moved: then it stays."""
+    """From its place into the trash. Obstructed where it is not what was read, or cannot be moved: then it stays.
+
+    Obstructed also where the disk would not take the rename for good; `found` tells where it lies.
+    """
     path = trash_path(record)
     if os.path.islink(record.path) or not _is_as_read(record, record.path):
         raise Obstructed(f"{record.path} is not what was read any more")
@@ -85,9 +88,14 @@ def take_back(record: Record) -> None:
 
 
 def purge(record: Record) -> None:
-    """Deletes it in the trash for good. Obstructed where that fails; the next call goes on where this one stopped."""
+    """Deletes it in the trash for good. Obstructed where that fails, or somebody wrote to it there.
+
+    The next call goes on where this one stopped.
+    """
     path = trash_path(record)
     doomed = path + _PURGING
+    if os.path.lexists(path) and not _is_as_read(record, path):
+        raise Obstructed(f"{path} was written to since it was removed: look at it, and delete it yourself")
     with _telling(f"{path} cannot be deleted"):
         if os.path.lexists(path):
             durable.rename_to_free_name(path, doomed)

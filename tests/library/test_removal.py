@@ -20,6 +20,8 @@ from recording import record
 if TYPE_CHECKING:
     from lastgood.records import Record
 
+REPOSITORY = Path(__file__).parents[2]
+
 
 @pytest.fixture
 def thrown(tmp_path: Path) -> Record:
@@ -132,11 +134,26 @@ def test_a_deletion_begins_with_the_file_that_is_written_last_and_goes_on_where_
     removal.purge(thrown)
 
 
-def test_a_deletion_follows_no_link(thrown: Record, tmp_path: Path) -> None:
-    precious = tmp_path / "precious"
+def test_a_deletion_follows_no_link(tmp_path: Path) -> None:
+    precious, doomed = tmp_path / "precious", tmp_path / "doomed"
     precious.mkdir()
+    doomed.mkdir()
     (precious / "kept").touch()
-    removal.throw(thrown)
-    os.symlink(precious, os.path.join(removal.trash_path(thrown), "link"))
-    removal.purge(thrown)
+    (doomed / "link").symlink_to(precious)
+    removal.remove_tree(str(doomed))
+    removal.remove_tree(str(doomed))
+    assert not doomed.exists()
     assert (precious / "kept").exists()
+
+
+def test_what_somebody_wrote_to_in_the_trash_is_not_deleted(thrown: Record) -> None:
+    removal.throw(thrown)
+    Path(removal.trash_path(thrown), "model.safetensors").write_bytes(b"another one")
+    with pytest.raises(Obstructed, match="was written to since it was removed"):
+        removal.purge(thrown)
+    assert removal.found(thrown) is Found.IN_TRASH
+
+
+def test_no_tree_is_removed_but_here() -> None:
+    sources = [path for top in ("src", "worker", "service") for path in (REPOSITORY / top).rglob("*.py")]
+    assert {path.name for path in sources if "rmtree" in path.read_text()} == {"removal.py"}

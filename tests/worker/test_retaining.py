@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from builders import hf_files, make_hf_checkpoint, write_files
-from lastgood import removal
+from lastgood import durable, removal
 from lastgood.errors import Obstructed
 from lastgood.findings import Severity
 from lastgood.life import State
@@ -353,7 +353,32 @@ def test_what_cannot_be_moved_stays_and_it_is_told_once(keeping_two: World, monk
     save(world, 100, 200, 300)
     world.skip(300)
     assert world.in_place() == [100, 200, 300]
+    world.skip(700)
     assert [event.message for event in world.events("not-removed")] == ["its run's trash lies on another filesystem"]
+
+
+@pytest.mark.parametrize("order", ["remove", "undo"])
+def test_where_it_lies_is_known_although_the_disk_would_not_bring_that_onto_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    save(world, 100, 200, 300)
+    if order == "undo":
+        assert world.ask("remove", "checkpoint-100").startswith("done")
+
+    sync = durable.sync
+
+    def fail(path: str) -> None:
+        if path == str(world.root):
+            raise OSError(5, "Input/output error")
+        sync(path)
+
+    monkeypatch.setattr(durable, "sync", fail)
+    world.ask(order, "checkpoint-100")
+    in_trash = order == "remove"
+    assert world.in_trash() == ["checkpoint-100"] * in_trash
+    assert world.record("checkpoint-100").state is (State.TRASHED if in_trash else State.VERIFIED)
+    world.settle()
+    assert len(world.records()) == 3
 
 
 # --- scrubbing ---

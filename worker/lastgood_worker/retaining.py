@@ -42,6 +42,7 @@ class Retaining:
         self._planned_at = float("-inf")
         self._not_before: dict[int, float] = {}
         self._told: dict[str, tuple[str, str]] = {}
+        self._obstacles: dict[int, str] = {}
 
     # --- what a crash left ---
 
@@ -144,15 +145,16 @@ class Retaining:
         try:
             removal.throw(self._ledger[record.id])
         except Obstructed as error:
-            self._ledger.write(record.id, "spared")
-            self._not_before[record.id] = self._ledger.clock.monotonic() + _TRY_AGAIN_AFTER
-            self._ledger.event("not-removed", str(error), Severity.WARNING, record)
-            return str(error)
+            self._obstructed(record, str(error))
+            self._settle(self._ledger[record.id], removal.found(self._ledger[record.id]))  # fsync may fail afterwards
+            if self._ledger[record.id].state is not State.TRASHED:
+                return str(error)
+        else:
+            self._ledger.write(record.id, "thrown")
         self._roots[record.root].tracked.pop(record.relative_path, None)
-        thrown = self._ledger.write(record.id, "thrown")
         back = f"`lastgood undo {record.name} --run {record.run}` until {until:%Y-%m-%d %H:%M} UTC"
         message = f"{record.name} was moved to the trash: {why}; {back}"
-        self._ledger.event("removed", message, record=thrown)
+        self._ledger.event("removed", message, record=self._ledger[record.id])
         return None
 
     # --- what a person asks for; each says whether it was done, and how it stands ---
@@ -185,7 +187,8 @@ class Retaining:
         try:
             removal.take_back(record)
         except Obstructed as error:
-            return False, str(error)
+            if removal.found(record) is not Found.IN_PLACE:  # fsync may fail afterwards
+                return False, str(error)
         self._is_back(record)
         return True, f"{record.name} is in its place again, and pinned: `lastgood unpin {record.name}` lets it go"
 
@@ -247,12 +250,18 @@ class Retaining:
             return first, "the trash takes too much room"
         return None
 
+    def _obstructed(self, record: Record, why: str) -> None:
+        """Told once for each reason; tried again from time to time."""
+        self._not_before[record.id] = self._ledger.clock.monotonic() + _TRY_AGAIN_AFTER
+        if self._obstacles.get(record.id) != why:
+            self._obstacles[record.id] = why
+            self._ledger.event("not-removed", why, Severity.WARNING, record)
+
     def _purge(self, record: Record, why: str) -> None:
         try:
             removal.purge(record)
         except Obstructed as error:
-            self._not_before[record.id] = self._ledger.clock.monotonic() + _TRY_AGAIN_AFTER
-            self._ledger.event("not-removed", str(error), Severity.WARNING, record)
+            self._obstructed(record, str(error))
             return
         gone = self._ledger.write(record.id, "purged")
         if not any(other.path == record.path for other in self._ledger.present()):
