@@ -210,7 +210,12 @@ class Demo:
         self._story = place / "story"
         with self._story.open("wb") as story:
             self._process = subprocess.Popen(
-                [sys.executable, demo.__file__, *flags], cwd=place, stdout=story, stderr=story
+                [sys.executable, demo.__file__, *flags],
+                cwd=place,
+                stdout=story,
+                stderr=story,
+                # What a shell starts in the background is deaf to Ctrl-C, and so would be all below it.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - as those that it tests do
             )
 
     def said(self) -> str:
