@@ -21,6 +21,9 @@ class Verdict(StrEnum):
     UNREADABLE = "unreadable"  #: we could not look
 
 
+SOUND: Final = (Verdict.COMPLETE, Verdict.PARTIAL)  #: every byte is right, and the weights are there
+
+
 class Severity(StrEnum):
     ERROR = "error"
     WARNING = "warning"

@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from lastgood.findings import Verdict
+from lastgood.findings import SOUND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,8 +30,7 @@ class Forecast:
 
 def forecast(records: Iterable[Record], free_bytes: int, now: datetime) -> Forecast | None:
     """None before a save of the run is finished. Those that were removed since count as well."""
-    whole = (Verdict.COMPLETE, Verdict.PARTIAL)
-    saves = [record for record in records if record.verdict in whole and not record.copy and record.bytes]
+    saves = [record for record in records if record.verdict in SOUND and not record.copy and record.bytes]
     recent = sorted(saves, key=lambda record: record.id)[-_RECENT:]
     if not recent:
         return None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lastgood import durable
 from lastgood.errors import LastgoodError
 from lastgood.facts import FileDigest, Manifest, report_as_json
-from lastgood.findings import Verdict
+from lastgood.findings import SOUND
 from lastgood.manifest import algorithm_of, manifest_as_json, read_manifest
 from lastgood.verify import verify
 from lastgood_worker.manners import Manners, bound_memory, read_pressures, take_a_low_priority
@@ -55,7 +55,7 @@ def run(job: Mapping[str, Any], telling: Connection) -> None:
         return
     try:
         # What a crash of the machine could still take away must not be grounds for removing anything.
-        if report.verdict in (Verdict.COMPLETE, Verdict.PARTIAL):
+        if report.verdict in SOUND:
             durable.sync_tree(job["path"], lambda: progress.heard(0))
     except OSError as error:
         _tell(telling, {"trouble": f"{job['path']} cannot be brought onto the disk: {error.strerror or error}"})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from lastgood import removal, retention
 from lastgood.errors import Obstructed
-from lastgood.findings import Severity, Verdict
+from lastgood.findings import SOUND, Severity
 from lastgood.latest import plan_now
 from lastgood.life import State
 from lastgood.removal import Found
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _AT_ONCE: Final = 5  #: removals in one look: each takes a few fsyncs, and saves are waiting to be seen
 _PLAN_EVERY: Final = 30.0  # seconds: leases end, and observation does, without anything else happening
 _TRY_AGAIN_AFTER: Final = 600.0
-_SOUND: Final = (Verdict.COMPLETE, Verdict.PARTIAL)
 
 
 class Retaining:
@@ -136,7 +135,7 @@ class Retaining:
     def _throw(self, decision: Decision) -> str | None:
         """Into the trash. Why not, where it stays."""
         record, why = decision.record, decision.reasons[0].message
-        damaged = decision.damaged or record.verdict not in _SOUND
+        damaged = decision.damaged or record.verdict not in SOUND
         keep_for = self._settings.trash_damaged_for if damaged else self._settings.trash_for
         now = self._ledger.clock.now()
         until = now + timedelta(seconds=keep_for)
@@ -241,7 +240,7 @@ class Retaining:
         free = free_bytes(root.path)
         if free is None:
             return None
-        first = min(trash, key=lambda record: (record.verdict in _SOUND, record.until, record.id))
+        first = min(trash, key=lambda record: (record.verdict in SOUND, record.until, record.id))
         saves = [record.bytes for record in self._ledger.present() if record.root == root.path]
         least = self._settings.min_free_space or 2 * max(saves, default=0)
         if free < least:

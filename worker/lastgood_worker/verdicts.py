@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from lastgood.branches import lineage
 from lastgood.facts import FileDigest
-from lastgood.findings import Code, Finding, Severity, Verdict, conclude
+from lastgood.findings import SOUND, Code, Finding, Severity, Verdict, conclude
 from lastgood.latest import inodes_are_stable
 from lastgood.life import State
 from lastgood_worker.judging import Job
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _TRY_AGAIN_AFTER: Final = 5.0  # seconds, where the disk did not answer
 _UNREADABLE_AGAIN_AFTER: Final = 600.0  # what could not be read is no verdict on it: a disk may answer again
 _BOOT_GRACE: Final = timedelta(minutes=10)
-_ACCEPTED: Final = (Verdict.COMPLETE, Verdict.PARTIAL)
 
 
 class Verdicts:
@@ -133,7 +132,7 @@ class Verdicts:
         stirred = record.id in self._rechecks
         self._rechecks.discard(record.id)
         report = _with_unfinished(outcome.report, unfinished(record.id))
-        if report.verdict in _ACCEPTED:
+        if report.verdict in SOUND:
             self._keeper.keep(record, report)
         now = self._ledger.clock.now()
         judged = self._ledger.write(record.id, "judged", report, boot=self._boot, now=now)
@@ -187,7 +186,7 @@ def _place(record: Record) -> tuple[int, int]:
 
 
 def _is_accepted(record: Record) -> bool:
-    return record.state is State.VERIFIED and record.verdict in _ACCEPTED
+    return record.state is State.VERIFIED and record.verdict in SOUND
 
 
 def _still_speaks_of(record: Record, report: Report) -> bool:

@@ -72,7 +72,7 @@ async def declare_landed(request: Request, landed: Landed) -> Response:
     responses=accepted(404),
 )
 async def verify_checkpoint(request: Request, id: Id) -> Response:  # noqa: A002 - the name in the address
-    """Every byte, and against the manifest of the last reading. It is not handed out until that is done."""
+    """Every byte, and against the manifest of the last reading. Meanwhile its verdict stands."""
     return await order_for(request, "verify", id)
 
 

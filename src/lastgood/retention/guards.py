@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from lastgood import resume
 from lastgood.errors import Refusal
-from lastgood.findings import Verdict
+from lastgood.findings import SOUND, Verdict
 from lastgood.life import State
 from lastgood.records import Evidence
-from lastgood.retention.soundness import SOUND, is_sound
+from lastgood.retention.soundness import is_sound
 from lastgood.retention.words import Reason, Why, gathered
 
 if TYPE_CHECKING:

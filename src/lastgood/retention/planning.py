@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lastgood.branches import CONCURRENT_WRITERS, concurrent_writers, lineage
-from lastgood.findings import Verdict
+from lastgood.findings import SOUND, Verdict
 from lastgood.life import IN_PLACE
 from lastgood.retention.guards import guards, held
 from lastgood.retention.rules import wanted
-from lastgood.retention.soundness import SOUND, is_sound, was_sound
+from lastgood.retention.soundness import is_sound, was_sound
 from lastgood.retention.words import Decision, Plan, Reason, Why
 
 if TYPE_CHECKING:

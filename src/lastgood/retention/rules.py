@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lastgood.findings import Verdict
-from lastgood.retention.soundness import SOUND, is_sound
+from lastgood.findings import SOUND, Verdict
+from lastgood.retention.soundness import is_sound
 from lastgood.retention.words import Reason, Why, gathered
 
 if TYPE_CHECKING:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from lastgood.findings import Verdict
+from lastgood.findings import SOUND
 from lastgood.life import State
 from lastgood.records import Evidence
 
 if TYPE_CHECKING:
     from lastgood.records import Record
-
-SOUND: Final = (Verdict.COMPLETE, Verdict.PARTIAL)
 
 
 def is_sound(record: Record, changed: frozenset[int]) -> bool:
