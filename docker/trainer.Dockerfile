@@ -11,7 +11,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY docker/requirements.py docker/
 RUN mkdir /made \
     && python docker/requirements.py > /made/core.txt \
-    && for extra in worker service torch; do python docker/requirements.py "$extra" > "/made/$extra.txt"; done
+    && for extra in worker s3 service torch; do python docker/requirements.py "$extra" > "/made/$extra.txt"; done
 COPY src src
 COPY worker worker
 COPY service service

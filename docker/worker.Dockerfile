@@ -11,7 +11,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY docker/requirements.py docker/
 RUN mkdir /made \
     && python docker/requirements.py > /made/core.txt \
-    && for extra in worker service torch; do python docker/requirements.py "$extra" > "/made/$extra.txt"; done
+    && for extra in worker s3 service torch; do python docker/requirements.py "$extra" > "/made/$extra.txt"; done
 COPY src src
 COPY worker worker
 COPY service service
@@ -28,13 +28,13 @@ RUN --mount=type=bind,source=docker/wheels,target=/wheels \
         --find-links /wheels -c /constraints.txt -r /requirements.txt
 RUN --mount=type=bind,source=docker/wheels,target=/wheels \
     --mount=type=bind,source=constraints.txt,target=/constraints.txt \
-    --mount=type=bind,from=built,source=/made/worker.txt,target=/requirements.txt \
+    --mount=type=bind,from=built,source=/made,target=/made \
     python -m pip --python /venv/bin/python install --no-cache-dir --no-compile \
-        --find-links /wheels -c /constraints.txt -r /requirements.txt
+        --find-links /wheels -c /constraints.txt -r /made/worker.txt -r /made/s3.txt
 # Importing compiles: a container with a read-only root would do it anew at each start.
 RUN --mount=type=bind,from=built,source=/made/wheel,target=/made \
     python -m pip --python /venv/bin/python install --no-cache-dir --no-compile --no-index --no-deps /made/*.whl \
-    && /venv/bin/python -c 'import lastgood.alive, lastgood.cli, lastgood_worker.__main__, lastgood_worker.judge'
+    && /venv/bin/python -c 'import lastgood.alive, lastgood.cli, lastgood.remote, lastgood_worker.__main__, lastgood_worker.judge'
 
 # A named volume takes its owner from here, at its first use.
 ARG UID=1000

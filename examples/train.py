@@ -34,9 +34,16 @@ class Trainer:
     """Trains a model, saves everything every so many steps, and goes on from any checkpoint."""
 
     def __init__(
-        self, model: Transformer, output: str, *, batch_size: int = 8, checkpoint_every_n_steps: int = 50
+        self,
+        model: Transformer,
+        output: str,
+        *,
+        batch_size: int = 8,
+        checkpoint_every_n_steps: int = 50,
+        fetch: bool = False,
     ) -> None:
         self.model, self.batch_size, self.save_every = model, batch_size, checkpoint_every_n_steps
+        self.fetch = fetch
         self.manager = CheckpointManager(output)
         data = DataManager(StandardLibrary(model.config.context))
         self.loader, self.validation = data.train_loader(batch_size), data.validation_loader(batch_size)
@@ -124,7 +131,7 @@ class Trainer:
 
     def _restored_latest(self) -> Mapping[str, Any] | None:
         """From the last good one, as lastgood names it. None where nothing has been saved yet."""
-        found = self.manager.restore_latest(**self._parts)
+        found = self.manager.restore_latest(**self._parts, fetch=self.fetch)
         return {**dataclasses.asdict(found), "global_step": found.step} if found else None
 
     def _restored(self, path: str) -> Mapping[str, Any]:
@@ -153,6 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.model_output,
             batch_size=options.batch_size,
             checkpoint_every_n_steps=options.checkpoint_every_n_steps,
+            fetch=options.fetch,
         )
         trainer.train(num_epochs=options.epochs, resume_from=start)
     except (LastgoodError, OSError) as error:
@@ -169,10 +177,14 @@ def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--model-output", required=True, metavar="DIR", help="where checkpoint-<step> and losses.jsonl are written")
     add("--resume-from-checkpoint", metavar="PATH|latest", help="go on from this one, or from the last good one in DIR")
+    add("--fetch", action="store_true", help="latest: where nothing there will do, the last good copy from the cloud")
     add("--pretrained-model", metavar="DIR", help="start with the model in this folder")
     for flag, usual in (("--epochs", 3), ("--batch-size", 8), ("--checkpoint-every-n-steps", 50)):
         add(flag, type=positive, default=usual, metavar="N", help=f"{usual} unless told otherwise")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.fetch and options.resume_from_checkpoint != LATEST:
+        parser.error(f"--fetch belongs to --resume-from-checkpoint {LATEST}")
+    return options
 
 
 def positive(text: str) -> int:
@@ -186,7 +198,7 @@ def start_of(options: argparse.Namespace) -> str | None:
     if options.resume_from_checkpoint != LATEST:
         return options.resume_from_checkpoint  # type: ignore[no-any-return]
     os.makedirs(options.model_output, exist_ok=True)
-    start = resume_point(options.model_output, run=".", wait=WAIT_SECONDS)
+    start = resume_point(options.model_output, run=".", wait=WAIT_SECONDS, fetch=options.fetch)
     if start is None:
         say("nothing has been saved yet: begins with the first step")
     return start

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import subprocess
+import tempfile
 
 import pytest
+
+# Nothing of whoever runs the tests: boto3 finds what a test puts into this file, in every process that we start.
+_KEYS = tempfile.NamedTemporaryFile(prefix="lastgood-keys-")  # noqa: SIM115 - as long as the tests run
+for _name in [name for name in os.environ if name.startswith("AWS_")]:
+    del os.environ[_name]
+os.environ.update(AWS_SHARED_CREDENTIALS_FILE=_KEYS.name, AWS_CONFIG_FILE=os.devnull, AWS_EC2_METADATA_DISABLED="true")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from lastgood.errors import NoCheckpointsYet, NotReady, Refusal, RunAmbiguous, Unknown
+from lastgood.errors import Refusal
 from lastgood.latest import resume_point_now
 from lastgood.life import State
 from lastgood.resume import answer_as_json
+from lastgood_service.choosing import choose_run, not_vouched_for
+from lastgood_service.copies import said_of
 from lastgood_service.exception_handlers import problem_of
-from lastgood_service.readiness import frozen_roots, not_ready, trouble_of_worker
+from lastgood_service.offering import with_copies
+from lastgood_service.readiness import not_ready, trouble_of_worker
 from lastgood_service.responses import Rendered, render
 from lastgood_service.sharing import Shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime
 
     from lastgood.records import Record
     from lastgood.resume import Wishes
@@ -107,9 +109,10 @@ class _Keeper:
             found = resume_point_now(records, self._wishes)
         except Refusal as refusal:
             pending = (record for record in records if not record.copy)
-            held = Held(known.edition, looked_at, None, refusal, is_busy(pending), problem_of(refusal))
+            said = with_copies(refusal, known.copies, self._run, records, self._wishes)
+            held = Held(known.edition, looked_at, None, said, is_busy(pending), problem_of(said))
         else:
-            answer = answer_as_json(found, known.seconds_left)
+            answer = answer_as_json(found, known.seconds_left, said_of(known.copies, found.record.id))
             held = Held(known.edition, looked_at, answer, None, is_busy(found.pending), render(answer))
         self._held = held
         return held
@@ -118,28 +121,3 @@ class _Keeper:
 def is_busy(records: Iterable[Record]) -> bool:
     """Whether one of them is being judged, or written by somebody who is alive. A dead save is not waited for."""
     return any(record.state is State.SETTLED or (record.state is State.LANDING and record.active) for record in records)
-
-
-def choose_run(known: Known, run: str | None) -> str:
-    """The run that was asked for, or the only one: a job is never handed another job's checkpoint."""
-    names = list(known.records)
-    if run is not None and run in known.records:
-        return run
-    if run is None and len(names) == 1:
-        return names[0]
-    if run is None and names:
-        raise RunAmbiguous(f"there are several runs: {', '.join(names)}; say which with run=", runs=names)
-    if frozen := frozen_roots(known.roots):  # what lies there might be what was asked for
-        raise not_ready(frozen)
-    if run is None:
-        raise NoCheckpointsYet("nothing has been saved here yet")
-    there_are = f"there are: {', '.join(names)}" if names else "none has saved anything yet"
-    raise Unknown(f"there is no run {run!r}; {there_are}", runs=names)
-
-
-def not_vouched_for(known: Known, run: str, now: datetime) -> NotReady | None:
-    """Why nothing that is known of this run can be vouched for at the moment; None where it can."""
-    if trouble := trouble_of_worker(known.worker, now):
-        return not_ready([trouble])
-    frozen = [obstacle for obstacle in frozen_roots(known.roots) if obstacle.root == known.runs[run].root]
-    return not_ready(frozen) if frozen else None

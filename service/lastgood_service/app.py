@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 import lastgood
+from lastgood.cloud import Remote
 from lastgood_service import exception_handlers, openapi
 from lastgood_service.answers import Answers
 from lastgood_service.clock import Clock
+from lastgood_service.counting import EventCounts
 from lastgood_service.desk import Desk
 from lastgood_service.knowledge import Knowledge
 from lastgood_service.plans import Plans
@@ -24,13 +26,13 @@ if TYPE_CHECKING:
 def create_app(settings: Settings, catalog: Catalog, clock: Clock | None = None) -> FastAPI:
     """SettingsError where the token cannot be had."""
     clock = clock or Clock()
-    knowledge = Knowledge(catalog)
+    knowledge = Knowledge(catalog, Remote.of(settings))
     # The documentation pages of the framework fetch their scripts from elsewhere; the document itself is served.
     app = FastAPI(
         title="lastgood", version=lastgood.__version__, description=openapi.WORDS, docs_url=None, redoc_url=None
     )
     answers, plans = Answers(knowledge, clock, settings), Plans(catalog, clock, settings)
-    app.state.desk = Desk(settings, catalog, knowledge, answers, plans, clock)
+    app.state.desk = Desk(settings, catalog, knowledge, answers, plans, clock, EventCounts(catalog))
     app.add_middleware(Guard, settings=settings, token=obtain_token(settings.token_path))
     exception_handlers.install(app)
     for router in ROUTERS:

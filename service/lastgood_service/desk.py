@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lastgood_service.answers import Answers
     from lastgood_service.asking import Asked
     from lastgood_service.clock import Clock
+    from lastgood_service.counting import EventCounts
     from lastgood_service.knowledge import Knowledge
     from lastgood_service.plans import Plans
 
@@ -26,6 +27,7 @@ class Desk:
     answers: Answers
     plans: Plans
     clock: Clock
+    event_counts: EventCounts
     asked: dict[bytes, Asked] = field(default_factory=dict)  #: by the query string that said so
     closing: threading.Event = field(default_factory=threading.Event)  #: we are asked to end: nobody waits any longer
 

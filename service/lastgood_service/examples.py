@@ -12,6 +12,24 @@ PROBLEM: Final[dict[str, Any]] = {
     "code": "run-ambiguous",
     "runs": ["bert", "llama"],
 }
+CLOUD_COPY: Final[dict[str, Any]] = {
+    "url": "s3://checkpoints/lab/llama/checkpoint-4000-9f2c41d07ab3",
+    "state": "proven",
+    "run": "llama",
+    "name": "checkpoint-4000",
+    "step": 4000,
+    "verdict": "complete",
+    "exact_resume": True,
+    "bytes": 4831838208,
+    "proof": "full-object-crc64nvme",
+    "saved_at": "2026-01-05T03:14:07+00:00",
+    "committed_at": "2026-01-05T03:15:02+00:00",
+    "error": None,
+}
+COPIES: Final[dict[str, Any]] = {
+    "items": [{**CLOUD_COPY, "checkpoint_id": 17, "checked_at": "2026-01-12T03:20:44+00:00"}],
+    "next_cursor": None,
+}
 RESUME_POINT: Final[dict[str, Any]] = {
     "id": 17,
     "run": "llama",
@@ -41,7 +59,7 @@ RESUME_POINT: Final[dict[str, Any]] = {
     ],
     "pending": [],
     "order_disputed": None,
-    "cloud_copy": None,
+    "cloud_copy": CLOUD_COPY,
 }
 LEASED: Final[dict[str, Any]] = {
     "lease": {
@@ -103,6 +121,20 @@ RETENTION: Final[dict[str, Any]] = {
                     "until": "2026-01-06T01:44:09+00:00",
                 }
             ],
+            "copies": {
+                "policy": "no rule: nothing is removed",
+                "plan": "0d4f8c6b1a57",
+                "waits_for": None,
+                "decisions": [
+                    {
+                        "name": "checkpoint-4000",
+                        "step": 4000,
+                        "url": "s3://checkpoints/lab/llama/checkpoint-4000-9f2c41d07ab3",
+                        "action": "keep",
+                        "reasons": [{"why": "resume-point", "message": "a job would start from it now"}],
+                    }
+                ],
+            },
         }
     ]
 }

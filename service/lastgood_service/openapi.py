@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi.openapi.utils import get_openapi
 
 from lastgood_service.exception_handlers import MEDIA_TYPE
-from lastgood_service.schemas import Leased, Problem, RequestShape, ResumePoint, Retention
+from lastgood_service.schemas import CopyPage, Leased, Problem, RequestShape, ResumePoint, Retention
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -21,7 +21,7 @@ _WHEN: Final = {
     401: "A token is needed.",
     403: "The service is not called by this host name.",
     404: "There is none, and why.",
-    409: "There are several runs, and none was named; or its state does not allow it.",
+    409: "There are several runs, and none was named; or its state, or that of its copy, does not allow it.",
     422: "The request is malformed.",
     503: "Nothing can be vouched for at the moment, and why.",
 }
@@ -65,6 +65,7 @@ def _finished(document: dict[str, Any]) -> dict[str, Any]:
         ResumePoint,
         Leased,
         Retention,
+        CopyPage,
     ):  # the framework drops what is null in an example, and so makes it a wrong one
         document["components"]["schemas"][shape.__name__].update(shape.model_config["json_schema_extra"])
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -7,20 +7,35 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from lastgood import retention
+from lastgood.cloud import remote_plan
 from lastgood.latest import plan_now
 from lastgood.life import State
+from lastgood_service.copies import pinned_in, unproven
 from lastgood_service.readiness import is_alive
 from lastgood_service.sharing import Shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
-    from lastgood.catalog import Catalog
+    from lastgood.catalog import Catalog, Run, WorkerStatus
+    from lastgood.cloud import CloudCopy
     from lastgood.records import Hold, Record
     from lastgood.retention import Plan, Wait
     from lastgood.settings import Settings
     from lastgood_service.clock import Clock
+    from lastgood_service.copies import Copies
     from lastgood_service.knowledge import Known
+
+
+@dataclass(frozen=True, slots=True)
+class CopiesPlanned:
+    """What becomes of one run's proven copies."""
+
+    copies: Copies
+    decisions: tuple[tuple[CloudCopy, retention.Decision], ...]
+    plan: Plan
+    wait: Wait | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +47,7 @@ class Planned:
     wait: Wait | None
     trash: tuple[Record, ...]
     holds: Mapping[int, Sequence[Hold]]
+    of_copies: CopiesPlanned | None  #: None: no place for copies is set
 
     def decision(self, checkpoint_id: int) -> retention.Decision | None:
         """None where it is not in its place."""
@@ -57,11 +73,30 @@ class Plans:
         known, now = self._known[run], self._clock.now()
         records, policy = known.records[run], retention.policy_of(self._settings, run)
         holds = self._catalog.holds(now)
-        progress = known.worker.progress if known.worker and is_alive(known.worker, now) else {}
-        busy = frozenset({progress["checkpoint_id"]} if progress else ())
-        plan = plan_now(records, policy, holds, busy)
+        needed = unproven(known.copies, self._settings, run, records, pinned_in(holds))
+        plan = plan_now(records, policy, holds, _in_work(known.worker, now), needed)
         trash = tuple(record for record in records if record.state is State.TRASHED)
-        return Planned(run, plan, self._wait(known, plan, run), trash, holds)
+        of_copies = self._plan_of_copies(known.copies, known.runs[run], holds) if known.copies else None
+        return Planned(run, plan, self._wait(known, plan, run), trash, holds, of_copies)
+
+    def _plan_of_copies(self, copies: Copies, run: Run, holds: Mapping[int, Sequence[Hold]]) -> CopiesPlanned:
+        """As the worker makes it: a lease on a checkpoint here holds no copy of it, a pin does."""
+        pins = {
+            upload.copy.key: [hold for hold in holds.get(upload.checkpoint_id or 0, ()) if hold.pin]
+            for upload in copies.of_run(run.name)
+        }
+        policy = retention.remote_policy_of(self._settings, run.name)
+        decisions = tuple(remote_plan(copies.proven(run.name), policy, pins))
+        plan = retention.Plan(tuple(decision for _copy, decision in decisions), policy)
+        wait = retention.waits_for(
+            plan,
+            now=self._clock.now(),
+            frozen=None,
+            known_since=None,
+            observe_for=timedelta(),
+            carried_out=run.remote_policy,
+        )
+        return CopiesPlanned(copies, decisions, plan, None if policy.is_empty else wait)
 
     def _wait(self, known: Known, plan: Plan, run: str) -> Wait | None:
         if plan.policy.is_empty:
@@ -76,3 +111,13 @@ class Plans:
             observe_for=timedelta(seconds=self._settings.observe_for),
             carried_out=row.policy,
         )
+
+
+def _in_work(worker: WorkerStatus | None, now: datetime) -> frozenset[int]:
+    """Ids of what is read again, or sent to the cloud, at the moment."""
+    if worker is None or not is_alive(worker, now):
+        return frozenset()
+    errand = worker.cloud.get("errand") or {}
+    sent = errand if errand.get("kind") == "send" else {}
+    found = (progress.get("checkpoint_id") for progress in (worker.progress, sent))
+    return frozenset(checkpoint_id for checkpoint_id in found if checkpoint_id is not None)

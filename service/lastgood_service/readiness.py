@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from lastgood.catalog import Root, WorkerStatus
+    from lastgood_service.copies import Copies
+    from lastgood_service.knowledge import Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,21 @@ def frozen_roots(roots: Iterable[Root]) -> tuple[Obstacle, ...]:
     )
 
 
-def all_obstacles(worker: WorkerStatus | None, roots: Iterable[Root], now: datetime) -> tuple[Obstacle, ...]:
-    trouble = trouble_of_worker(worker, now)
-    return (*((trouble,) if trouble else ()), *frozen_roots(roots))
+def cloud_unknown(copies: Copies) -> Obstacle:
+    """That what was never seen here may be in the cloud."""
+    message = f"the copies in {copies.remote.url()} are not known yet"
+    if copies.place is None or copies.place.trouble is None:
+        return Obstacle("cloud-unknown", message, "ask again once the worker has listed them")
+    advice = "see that the store can be reached, and takes the credentials; or unset LASTGOOD_REMOTE"
+    return Obstacle("cloud-unknown", f"{message}: {copies.place.trouble}", advice)
+
+
+def all_obstacles(known: Known, now: datetime) -> tuple[Obstacle, ...]:
+    """Where something lies here, that can be told without the cloud."""
+    trouble = trouble_of_worker(known.worker, now)
+    unknown = known.copies is not None and not known.copies.listed and known.is_bare
+    cloud = (cloud_unknown(known.copies),) if known.copies is not None and unknown else ()
+    return (*((trouble,) if trouble else ()), *frozen_roots(known.roots), *cloud)
 
 
 def not_ready(obstacles: Sequence[Obstacle]) -> NotReady:

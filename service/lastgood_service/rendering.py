@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from lastgood.catalog import Event, Request, Run, WorkerStatus
+    from lastgood.catalog import Event, Request, WorkerStatus
     from lastgood.errors import LastgoodError
     from lastgood.records import Hold, Record
     from lastgood.retention import Decision
+    from lastgood_service.choosing import Where
 
 
-def record_as_json(record: Record) -> dict[str, Any]:
+def record_as_json(record: Record, cloud_copy: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
         "id": record.id,
         "run": record.run,
@@ -53,16 +54,21 @@ def record_as_json(record: Record) -> dict[str, Any]:
         "saved_at": _time(record.saved_at),
         "settled_at": _time(record.settled_at),
         "verified_at": _time(record.verified_at),
+        "cloud_copy": cloud_copy,
     }
 
 
 def detail_as_json(
-    record: Record, report: Mapping[str, Any] | None, holds: Iterable[Hold], decision: Decision | None
+    record: Record,
+    cloud_copy: Mapping[str, Any] | None,
+    report: Mapping[str, Any] | None,
+    holds: Iterable[Hold],
+    decision: Decision | None,
 ) -> dict[str, Any]:
     """One checkpoint with what verification said. The files stand beside the report, not in it."""
     said = {key: value for key, value in report.items() if key != "files"} if report else None
     return {
-        **record_as_json(record),
+        **record_as_json(record, cloud_copy),
         "report": said,
         "files": list(report["files"]) if report else [],
         "holds": [hold_as_json(hold) for hold in holds],
@@ -99,21 +105,25 @@ def request_as_json(request: Request) -> dict[str, Any]:
 
 
 def run_as_json(
-    run: Run,
+    name: str,
+    place: Where,
     records: Sequence[Record],
+    *,
     answer: Mapping[str, Any] | None,
     refusal: LastgoodError | None,
     free_bytes: int | None,
+    cloud: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     return {
-        "name": run.name,
-        "root": run.root,
-        "path": run.path,
+        "name": name,
+        "root": place.root,
+        "path": place.path,
         "resume_point": answer,
         "refusal": refusal_as_json(refusal) if refusal else None,
         "branches": branches_as_json(records),
         "counts": counts_as_json(records),
         "space": space_as_json(records, free_bytes),
+        "cloud": cloud,
     }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lastgood.records import Hold, Record
     from lastgood.retention import Decision, Wait
-    from lastgood_service.plans import Planned
+    from lastgood_service.plans import CopiesPlanned, Planned
 
 
 def hold_as_json(hold: Hold) -> dict[str, Any]:
@@ -29,6 +29,20 @@ def plan_as_json(planned: Planned) -> dict[str, Any]:
         "bytes_freed": planned.plan.bytes_freed,
         "decisions": [_decision_as_json(decision) for decision in planned.plan.decisions],
         "trash": [_trash_as_json(record) for record in planned.trash],
+        "copies": _copies_as_json(planned.of_copies) if planned.of_copies else None,
+    }
+
+
+def _copies_as_json(planned: CopiesPlanned) -> dict[str, Any]:
+    remote = planned.copies.remote
+    return {
+        "policy": str(planned.plan.policy),
+        "plan": planned.plan.id,
+        "waits_for": _wait_as_json(planned.wait) if planned.wait else None,
+        "decisions": [
+            {"name": copy.name, "step": copy.step, "url": remote.url(copy.key), **retention_as_json(decision)}
+            for copy, decision in planned.decisions
+        ],
     }
 
 

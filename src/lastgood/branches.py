@@ -8,6 +8,7 @@ from lastgood.records import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+    from datetime import datetime
 
     from lastgood.records import Record
 
@@ -63,6 +64,15 @@ def branch_for(records: Collection[Record], number: int) -> int:
     newest = max(record.branch or 0 for record in placed)
     last = max(record.number for record in placed if record.branch == newest)
     return newest if number > last or _take_turns([*_recent_numbers(records), number]) else newest + 1
+
+
+def branch_of_returned(records: Iterable[Record], saved_at: datetime) -> int:
+    """The branch of what came back from the cloud: that of the last save before it, or the same save's own."""
+    placed = [record for record in records if record.branch is not None]
+    before = [record for record in placed if record.saved_at <= saved_at]
+    if before:
+        return max(before, key=lambda record: (record.saved_at, record.id)).branch or 1
+    return min((record.branch or 1 for record in placed), default=1)
 
 
 def concurrent_writers(records: Iterable[Record]) -> bool:

@@ -1,23 +1,25 @@
 """Finding the resume point from a training job: the service, then its file, then our own look.
 
-A refusal is an answer: nothing falls back after one. A watcher that is down never stops a job.
+A refusal is an answer: nothing falls back after one, but to a copy in the cloud where the job asks for that. A watcher
+that is down never stops a job.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Any, Literal
+import time
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from lastgood import naming, resume
 from lastgood.calling import Service, service_of, token_from
-from lastgood.discovery import discover
 from lastgood.errors import (
     NoCheckpointsYet,
+    NoneAcceptable,
     NotACheckpoint,
     NotAllowed,
     NotReady,
-    RunAmbiguous,
+    Refusal,
     SettingsError,
     Unreachable,
 )
@@ -26,16 +28,18 @@ from lastgood.findings import Verdict
 from lastgood.leasing import Lease, give_back, take_lease
 from lastgood.own_look import own_look
 from lastgood.published import answer_in_file, refused_in_file
+from lastgood.pulling import Fetch
 from lastgood.settings import read_settings
 from lastgood.settings_file import settings_text
+from lastgood.watched import only_run_folder, roots_above, run_here, run_watched_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from lastgood.errors import LastgoodError
     from lastgood.settings import Settings
 
 __all__ = [
+    "Fetch",
     "Lease",
     "Service",
     "components_named",
@@ -53,6 +57,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger("lastgood")
+_LOOK_EVERY: Final = 0.5
 
 
 def latest_from_service(
@@ -68,6 +73,19 @@ def latest_from_service(
 
     `accept_as_set`: nobody said which verdict will do, so that the service's setting for the run decides.
     """
+    try:
+        return _told_by_service(service, run, wishes, wait, lease, accept_as_set=accept_as_set)
+    except Refusal as refusal:
+        command = refusal.details.get("pull_with")
+        if not command or command in refusal.message:
+            raise
+        message = f"{refusal.message}; a copy in the cloud would do: {command}"
+        raise type(refusal)(message, **refusal.details) from refusal
+
+
+def _told_by_service(
+    service: Service, run: str | None, wishes: resume.Wishes, wait: float, lease: Lease | None, *, accept_as_set: bool
+) -> dict[str, Any]:
     require = sorted(component.value for component in wishes.require)
     question: dict[str, Any] = {
         "run": run,
@@ -98,13 +116,15 @@ def resume_point(  # noqa: PLR0913 - one name for each wish
     wait: float = 0.0,
     quick: bool = False,
     lease: bool | float = False,
+    fetch: bool = False,
 ) -> str | None:
     """The path of the last good checkpoint below `folder`. None: nothing was saved there yet.
 
     Settings are those of `lastgood latest`. `wait`: seconds that a newer one in work is waited for. `quick`: where
     nobody watches, to take what is there by its headers alone. `lease`: it is not removed for so many seconds, or for
-    as long as the service's setting says. A refusal is raised, as LastgoodError: that none of those that are there can
-    be handed out is no reason to start from scratch.
+    as long as the service's setting says. `fetch`: where nothing there will do, to bring the last good copy from the
+    cloud (setting `remote`). A refusal is raised, as LastgoodError: that none of those that are there can be handed
+    out is no reason to start from scratch, and neither is a store that does not answer.
     """
     settings = read_settings(os.environ, settings_text())
     wishes = resume.Wishes(
@@ -126,6 +146,7 @@ def resume_point(  # noqa: PLR0913 - one name for each wish
             level=level,
             lease=lease_wanted(lease),
             accept_as_set=accept is None and is_default_accept(settings),
+            fetch=Fetch(settings) if fetch else None,
         )
     except NoCheckpointsYet:
         return None
@@ -166,20 +187,65 @@ def latest_in(  # noqa: PLR0913 - one name for each wish
     level: Level = Level.FULL,
     lease: Lease | None = None,
     accept_as_set: bool = False,
+    fetch: Fetch | None = None,
 ) -> dict[str, Any]:
     """The resume point below `folder`, from whoever can tell. The answer as JSON; `source` names who gave it.
 
     `root`: where the watched folder lies here, if at another path than there. `level`: of our own look. `lease`: the
-    one that is wanted; in the answer too, where it could be had.
+    one that is wanted; in the answer too, where it could be had. `fetch`: that a copy in the cloud is brought here
+    where nothing that is here will do; the folder need not be there then.
     """
     folder = os.path.abspath(folder)
-    if not os.path.isdir(folder):
+    if not os.path.isdir(folder) and fetch is None:
         raise NotACheckpoint(f"{folder}: no such folder")
     if naming.step_in_name(os.path.basename(folder)) is not None:
         # "Nothing saved in it yet" would be true, and would make a job start from scratch.
         raise NotACheckpoint(f"{folder} is a checkpoint: name the folder that holds it, {os.path.dirname(folder)}")
+    how: dict[str, Any] = {"root": root, "wait": wait, "level": level, "lease": lease, "accept_as_set": accept_as_set}
+    if fetch is None:
+        return _latest_once_known(folder, service, wishes, run, **how)
     try:
-        watched = _run_watched_as(service, folder, run, root)
+        return _latest_here(folder, service, wishes, run, asks_store=True, **how)
+    except (NoCheckpointsYet, NoneAcceptable, NotACheckpoint) as refusal:
+        roots = roots_above(service, folder, fetch.settings)
+        found = fetch.newest(folder, run or run_here(folder), roots, wishes, refusal)
+        if found is None:
+            raise
+        return found
+
+
+def _latest_once_known(*asked: Any, wait: float, **how: Any) -> dict[str, Any]:
+    """As `_latest_here`; while it is not known which copies there are, that is waited for."""
+    until = time.monotonic() + wait
+    while True:
+        try:
+            return _latest_here(*asked, wait=wait, asks_store=False, **how)
+        except NotReady as refusal:
+            if not _is_about_copies(refusal) or time.monotonic() >= until:
+                raise
+        time.sleep(_LOOK_EVERY)
+
+
+def _latest_here(  # noqa: PLR0913 - one name for each wish
+    folder: str,
+    service: Service,
+    wishes: resume.Wishes,
+    run: str | None,
+    *,
+    root: str,
+    wait: float,
+    level: Level,
+    lease: Lease | None,
+    accept_as_set: bool,
+    asks_store: bool,
+) -> dict[str, Any]:
+    """From the service, its file, or our own look. NotACheckpoint where there is no folder of that run.
+
+    `asks_store`: which copies there are will be looked up, so that nobody needs to know it here.
+    """
+    doubt: NotReady | None = None
+    try:
+        watched = run_watched_as(service, folder, run, root)
         return {
             **latest_from_service(service, watched, wishes, wait, lease=lease, accept_as_set=accept_as_set),
             "source": "service",
@@ -189,16 +255,31 @@ def latest_in(  # noqa: PLR0913 - one name for each wish
     except NotReady as refusal:
         if any(obstacle.get("root") for obstacle in refusal.details.get("obstacles", ())):
             raise  # its disk is away: what we would find there now proves nothing
-        _log.warning("the watcher is not at work: %s", refusal.message)
-    run_folder = _only_run_folder(folder, run)
+        _log.warning("the watcher cannot tell: %s", refusal.message)
+        doubt = refusal if _is_about_copies(refusal) else None
+    run_folder = only_run_folder(folder, run)
     if lease is not None:
         _log.warning("nothing holds what is found in %s: only a service can do that", run_folder)
+    try:
+        return _by_ourselves(run_folder, wishes, level)
+    except NoCheckpointsYet as refusal:
+        if doubt is None or asks_store:
+            raise
+        raise doubt from refusal  # a job would start from scratch
+
+
+def _by_ourselves(run_folder: str, wishes: resume.Wishes, level: Level) -> dict[str, Any]:
     answer = answer_in_file(run_folder, wishes)
     if answer is not None:
         return {**answer, "source": "file"}
     if level is Level.QUICK:
         _log.warning("what is found in %s is taken by its headers alone: damaged bytes go unnoticed", run_folder)
     return {**own_look(run_folder, wishes, level, refused=refused_in_file(run_folder)), "source": "own look"}
+
+
+def _is_about_copies(refusal: NotReady) -> bool:
+    """Whether the service does not know yet what is in the cloud."""
+    return any(obstacle.get("code") == "cloud-unknown" for obstacle in refusal.details.get("obstacles", ()))
 
 
 def latest_held_in(folder: str, service: Service, wishes: resume.Wishes, *, lease: Lease, **how: Any) -> dict[str, Any]:
@@ -208,65 +289,6 @@ def latest_held_in(folder: str, service: Service, wishes: resume.Wishes, *, leas
     except NotAllowed as refusal:
         _log.warning("nothing holds the resume point while it is loaded: %s", refusal)
         return latest_in(folder, service, wishes, **how)
-
-
-def _run_watched_as(service: Service, folder: str, run: str | None, root: str) -> str:
-    """The name under which the service watches the folder's run. Unreachable where it does not watch it at all."""
-    status = service.get("/status")
-    try:
-        roots = [str(path) for path in (status["watch"] or {}).get("roots", ())]
-        paths = {str(entry["name"]): str(entry["path"]) for entry in status["runs"]}
-        obstacles = [obstacle for obstacle in status["obstacles"] if obstacle["message"]]
-    except (AttributeError, KeyError, TypeError):
-        raise Unreachable(f"what answers at {service.url} is not lastgood") from None
-    there = _as_watched(folder, root, roots)
-    if not any(_is_below(there, path) for path in roots):
-        raise Unreachable(f"the service at {service.url} does not watch {folder}")
-    below = sorted(name for name, path in paths.items() if _is_below(path, there))
-    if run is not None and run not in below:
-        wanted = os.path.realpath(os.path.join(there, run))
-        below = [name for name in below if os.path.realpath(paths[name]) == wanted]
-    elif run is not None:
-        return run
-    if len(below) > 1:
-        raise RunAmbiguous(f"{folder} holds several runs: {', '.join(below)}; name one with --run", runs=below)
-    if not below:
-        own = [obstacle for obstacle in obstacles if not obstacle.get("root") or _is_below(there, obstacle["root"])]
-        raise _not_seen(service, _only_run_folder(folder, run), own)
-    return below[0]
-
-
-def _not_seen(service: Service, run_folder: str, obstacles: list[Mapping[str, Any]]) -> LastgoodError:
-    """Why the service lists nothing there. That nothing was saved must be true: a job would start from scratch."""
-    if obstacles:
-        return NotReady("; ".join(str(obstacle["message"]) for obstacle in obstacles), obstacles=obstacles)
-    if any(not candidate.copy for candidate in discover(run_folder).candidates):
-        return Unreachable(f"the service at {service.url} has not seen yet what lies in {run_folder}")
-    return NoCheckpointsYet(f"nothing has been saved in {run_folder} yet")
-
-
-def _as_watched(folder: str, root: str, roots: list[str]) -> str:
-    """Where the watcher sees the folder."""
-    if root and len(roots) == 1 and _is_below(folder, root):
-        return os.path.normpath(os.path.join(roots[0], os.path.relpath(folder, root)))
-    return folder
-
-
-def _is_below(path: str, folder: str) -> bool:
-    path, folder = os.path.realpath(path), os.path.realpath(folder)
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-def _only_run_folder(folder: str, run: str | None) -> str:
-    if run is not None:
-        named = os.path.normpath(os.path.join(folder, run))
-        if not os.path.isdir(named):
-            raise NotACheckpoint(f"{named}: no such folder")
-        return named
-    runs = sorted({candidate.run for candidate in discover(folder).candidates})
-    if len(runs) > 1:
-        raise RunAmbiguous(f"{folder} holds several runs: {', '.join(runs)}; name one with --run", runs=runs)
-    return os.path.normpath(os.path.join(folder, runs[0])) if runs else folder
 
 
 def rebased(answer: Mapping[str, Any], root: str) -> str:

@@ -4,6 +4,9 @@ LastgoodError                 what stopped us from answering; the message is fit
 ├── SettingsError             a setting is unknown, or its value is wrong
 ├── NotACheckpoint            the path holds nothing that could be judged
 ├── NotAManifest              a file that was to be a manifest is none
+├── NoLongerAsJudged          a file is another one than when it was judged
+├── NotACopy                  what lies in the store is no copy of ours, or not the one that it says it is
+├── RemoteError               the store in the cloud did not do what was asked
 ├── CannotTell                the disk would not answer; trying again may help
 ├── Obstructed                the disk stands in the way of removing something, or of bringing it back
 ├── IllegalMove               a checkpoint's state was asked to make a move that does not exist
@@ -41,6 +44,22 @@ class NotACheckpoint(LastgoodError):
 
 class NotAManifest(LastgoodError):
     """What was to be a manifest is none."""
+
+
+class NoLongerAsJudged(LastgoodError):
+    """A file is another one than when it was judged, or gone: there is nothing to copy."""
+
+
+class NotACopy(LastgoodError):
+    """What lies in the store is no copy of ours, or not the one that it says it is."""
+
+
+class RemoteError(LastgoodError):
+    """The store in the cloud did not do what was asked. `code` is the store's own; `transient`: later it may."""
+
+    def __init__(self, message: str, *, code: str = "", transient: bool = False) -> None:
+        super().__init__(message)
+        self.code, self.transient = code, transient
 
 
 class CannotTell(LastgoodError):

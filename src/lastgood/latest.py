@@ -38,12 +38,13 @@ def plan_now(
     policy: retention.Policy,
     holds: Mapping[int, Sequence[Hold]],
     busy: frozenset[int] = frozenset(),
+    unproven: frozenset[int] = frozenset(),
 ) -> retention.Plan:
     """As `retention.plan`, and those that it relies on are, by stat, what was read."""
     by_id = {record.id: record for record in records}
     changed: frozenset[int] = frozenset()
     while True:
-        plan = retention.plan(records, policy, holds, changed=changed, busy=busy)
+        plan = retention.plan(records, policy, holds, changed=changed, busy=busy, unproven=unproven)
         broken = {relied_on for relied_on in plan.relies_on if not is_as_verified(by_id[relied_on])}
         if not broken:
             return plan

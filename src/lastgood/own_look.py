@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lastgood import branches, naming, resume, writers
-from lastgood.discovery import discover
+from lastgood.discovery import Candidate, discover
 from lastgood.errors import CannotTell, NoCheckpointsYet, NotACheckpoint
 from lastgood.facts import Inventory, Level, finding_as_json
 from lastgood.findings import Verdict
@@ -21,7 +21,6 @@ from lastgood.verify import verify
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lastgood.discovery import Candidate
     from lastgood.facts import Report
 
 
@@ -47,6 +46,18 @@ def own_look(
             return resume.answer_as_json(resume.Answer(record, tuple(skipped)))
         skipped.append(refusal)
     raise resume.none_acceptable([], skipped, wishes, frozenset())
+
+
+def look_at(path: str, wishes: resume.Wishes, level: Level = Level.FULL) -> dict[str, Any]:
+    """The same for this one alone, whatever lies beside it. NoneAcceptable where it will not do."""
+    run_folder, name = os.path.split(path)
+    number = naming.step_in_name(name) or 0
+    candidate = Candidate(naming.ROOT_FOLDER, name, name, number, inode=0, mtime_ns=0, copy=False)
+    (guess,) = _guessed_records(run_folder, [candidate])
+    record, refusal = _looked_at(guess, wishes, level)
+    if refusal is not None:
+        raise resume.none_acceptable([], [refusal], wishes, frozenset())
+    return resume.answer_as_json(resume.Answer(record))
 
 
 def _looked_at(guess: Record, wishes: resume.Wishes, level: Level) -> tuple[Record, resume.Skipped | None]:

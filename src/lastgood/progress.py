@@ -17,12 +17,12 @@ _AFTER: Final = 1.0
 
 
 @contextmanager
-def progress_bar(path: str, stream: IO[str]) -> Iterator[Callable[[int], None]]:
-    """What is to hear of every block that was read of the checkpoint at `path`."""
+def progress_bar(path: str, stream: IO[str], total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """What is to hear of every block that was read of the checkpoint at `path`, or of `total` bytes of that name."""
     if not stream.isatty():
         yield lambda _count: None
         return
-    bar = _Bar(path, stream)
+    bar = _Bar(path, stream, total)
     try:
         yield bar.heard
     finally:
@@ -30,8 +30,8 @@ def progress_bar(path: str, stream: IO[str]) -> Iterator[Callable[[int], None]]:
 
 
 class _Bar:
-    def __init__(self, path: str, stream: IO[str]) -> None:
-        self._path, self._stream = path, stream
+    def __init__(self, path: str, stream: IO[str], total: int | None) -> None:
+        self._path, self._stream, self._total = path, stream, total
         self._lock = threading.Lock()  # several threads read
         self._started, self._read = time.monotonic(), 0
         self._shown: Any = None
@@ -40,7 +40,7 @@ class _Bar:
         with self._lock:
             self._read += count
             if self._shown is None and time.monotonic() - self._started >= _AFTER:
-                self._shown = _shown(self._path, self._stream)
+                self._shown = _shown(self._path, self._stream, self._total)
             if self._shown is not None:
                 self._shown.update(self._shown.task_ids[0], completed=self._read)
 
@@ -49,7 +49,7 @@ class _Bar:
             self._shown.stop()
 
 
-def _shown(path: str, stream: IO[str]) -> Any:
+def _shown(path: str, stream: IO[str], total: int | None) -> Any:
     # Loaded here: most verifications are over before rich would be.
     from rich import progress  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
@@ -63,7 +63,7 @@ def _shown(path: str, stream: IO[str]) -> Any:
         console=Console(file=stream),
         transient=True,
     )
-    bar.add_task(path, total=_bytes_of(path))
+    bar.add_task(path, total=total if total is not None else _bytes_of(path))
     bar.start()
     return bar
 

@@ -73,7 +73,7 @@ def retention(found: Mapping[str, Any], *, colour: bool = False) -> str:
 
 
 def event(found: Mapping[str, Any]) -> str:
-    at = _local(found["at"])
+    at = local_time(found["at"])
     mark = "!" if found["severity"] != Severity.INFO else " "
     return f"{found['id']:>6}  {at} {mark} {found['kind']:<18} {found['run'] or ''}  {found['message']}"
 
@@ -158,6 +158,15 @@ def _status_lines(found: Mapping[str, Any]) -> Iterator[str]:
     if progress := found.get("progress"):
         done, total = progress["bytes_done"], progress["bytes_total"]
         yield f"  reading {progress['run']} {progress['name']}: {size(done)} of {size(total)}"
+    if cloud := found.get("cloud"):
+        yield from _cloud_lines(cloud)
+
+
+def _cloud_lines(cloud: Mapping[str, Any]) -> Iterator[str]:
+    yield f"copies go to {cloud['url']}" + (f"; NOT NOW: {cloud['trouble']}" if cloud["trouble"] else "")
+    if (errand := cloud["errand"]) and errand["name"]:
+        done, total = errand["bytes_done"], errand["bytes_total"]
+        yield f"  {errand['kind']} {errand['run']} {errand['name']}: {size(done)} of {size(total)}"
 
 
 def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
@@ -175,7 +184,7 @@ def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
 
 def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
     yield click.style(f"run {plan['run']}: {plan['policy']}", bold=True)
-    for line in _aligned([*map(_decision_row, plan["decisions"]), *(_trash_row(t, plan) for t in plan["trash"])]):
+    for line in aligned([*map(_decision_row, plan["decisions"]), *(_trash_row(t, plan) for t in plan["trash"])]):
         word = line.split(maxsplit=1)[0]
         yield "  " + click.style(line, fg=_ACTION_COLOURS.get(word))
     doomed = [decision for decision in plan["decisions"] if decision["action"] == "remove"]
@@ -196,7 +205,7 @@ def _decision_row(decision: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _trash_row(found: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[str, ...]:
     back = f"lastgood undo {shlex.quote(found['name'])} --run {shlex.quote(plan['run'])}"
-    until = f"until {_local(found['until'])}: " if found["until"] else ""
+    until = f"until {local_time(found['until'])}: " if found["until"] else ""
     return ("trash", found["name"], "", f"step {found['step']}", size(found["bytes"]), until + back)
 
 
@@ -213,11 +222,13 @@ def _next_lines(plan: Mapping[str, Any], doomed: Sequence[Mapping[str, Any]]) ->
         yield f"  to do it now: lastgood retention --run {run} --apply --confirm {plan['plan']}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A line for each, its columns below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _local(moment: str) -> str:
+def local_time(moment: str) -> str:
+    """As the clock on the wall says it."""
     return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")

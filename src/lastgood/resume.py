@@ -166,7 +166,11 @@ def pending_as_json(record: Record, seconds_left: float | None = None) -> dict[s
     }
 
 
-def answer_as_json(answer: Answer, seconds_left: Mapping[int, float] | None = None) -> dict[str, Any]:
+def answer_as_json(
+    answer: Answer,
+    seconds_left: Mapping[int, float] | None = None,
+    cloud_copy: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """What `GET /checkpoints/latest` returns and `latest.json` holds. `seconds_left`: for what is pending, by id."""
     record, left = answer.record, seconds_left or {}
     return {
@@ -191,5 +195,5 @@ def answer_as_json(answer: Answer, seconds_left: Mapping[int, float] | None = No
         "skipped": [skipped_as_json(skipped) for skipped in answer.skipped],
         "pending": [pending_as_json(r, left.get(r.id)) for r in answer.pending],
         "order_disputed": dict(answer.disputed) or None,
-        "cloud_copy": None,
+        "cloud_copy": cloud_copy,
     }

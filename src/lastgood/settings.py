@@ -8,7 +8,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from lastgood.errors import SettingsError
 
@@ -22,6 +22,11 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
 _UNIT_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BEST: Final = re.compile(r"(\d+)\s+by\s+(\S+)\s+(min|max)")
+_EVERY: Final = re.compile(r"every\s+([1-9]\d*)(?:\s+steps)?")
+_PLACE: Final = re.compile(r"s3://([a-z0-9][a-z0-9._-]{1,62})(?:/(.*))?")
+_ENDPOINT: Final = re.compile(r"https?://[^/@\s?#]+/?")
+_SMALLEST_PART: Final = 5 << 20  # S3's own limits
+_LARGEST_PART: Final = 5 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,72 @@ def _keep_best(text: Any) -> Any:
     raise ValueError("say how many, by what, and whether less or more is better, such as `1 by eval_loss min`")
 
 
+@dataclass(frozen=True, slots=True)
+class UploadWhich:
+    """`all`, or some of `every 5000`, `best`, `pinned`."""
+
+    all: bool = True
+    every: int = 0  #: steps
+    best: bool = False
+    pinned: bool = False
+
+    def __str__(self) -> str:
+        said = {f"every {self.every}": self.every, "best": self.best, "pinned": self.pinned}
+        return "all" if self.all else ", ".join(text for text, is_so in said.items() if is_so)
+
+
+def _upload_which(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    parts = {part.strip() for part in text.split(",")}
+    if parts == {"all"}:
+        return UploadWhich()
+    every = [match for part in parts if (match := _EVERY.fullmatch(part))]
+    if len(every) + len(parts & {"best", "pinned"}) != len(parts) or len(every) > 1:
+        raise ValueError("say `all`, or some of `every STEPS`, `best` and `pinned`, such as `every 5000, best`")
+    return UploadWhich(
+        all=False, every=int(every[0][1]) if every else 0, best="best" in parts, pinned="pinned" in parts
+    )
+
+
+def bucket_and_prefix(url: str) -> tuple[str, str]:
+    """What `s3://BUCKET/PREFIX` names. ValueError where it is none."""
+    match = _PLACE.fullmatch(url)
+    if match is None:
+        raise ValueError("a place for copies is s3://BUCKET or s3://BUCKET/PREFIX")
+    prefix = (match[2] or "").strip("/")
+    if prefix and any(part in ("", ".", "..") for part in prefix.split("/")):
+        raise ValueError("a prefix has no empty parts, and no `.` or `..`")
+    return match[1], prefix
+
+
+def tags_in(text: str) -> dict[str, str]:
+    """The tags in `key=value&key=value`. ValueError where it holds something else."""
+    pairs = [pair.partition("=") for pair in text.split("&") if pair]
+    if any(not key or not equals for key, equals, _value in pairs):
+        raise ValueError("tags are `key=value`, joined by `&`")
+    return {key: value for key, _equals, value in pairs}
+
+
+def _place(text: str) -> str:
+    if text:
+        bucket_and_prefix(text)
+    return text
+
+
+def _endpoint(text: str) -> str:
+    if text and not _ENDPOINT.fullmatch(text):
+        raise ValueError("an endpoint is http://HOST or https://HOST, with a port or without; no user, no path")
+    return text
+
+
+def _tags(text: str) -> str:
+    tags_in(text)
+    return text
+
+
 Duration = Annotated[float, BeforeValidator(seconds_in), Field(ge=0)]
+Which = Annotated[UploadWhich, BeforeValidator(_upload_which), PlainSerializer(str)]
 Best = Annotated[KeepBest | None, BeforeValidator(_keep_best), PlainSerializer(lambda best: str(best or ""))]
 
 
@@ -69,6 +139,8 @@ class RunSettings(BaseModel):
     keep_best: Best = None
     keep_every: int | None = Field(None, ge=0)
     keep_within: Duration | None = None
+    upload: Literal["off", "on", "required"] | None = None
+    upload_which: Which | None = None
 
 
 class Settings(BaseModel):
@@ -161,9 +233,65 @@ class Settings(BaseModel):
     scrub_every: Duration = Field(
         604_800.0, description="How often everything that is kept is read again, to find rotten bits. 0: never."
     )
+    remote: Annotated[str, AfterValidator(_place)] = Field(
+        "", description="Where copies go: `s3://BUCKET/PREFIX`. Empty: nothing leaves this machine."
+    )
+    remote_endpoint: Annotated[str, AfterValidator(_endpoint)] = Field(
+        "",
+        description="The store's address, such as `https://s3.example.com`. Default: as boto3 finds it, which is AWS "
+        "unless `AWS_ENDPOINT_URL_S3` says otherwise. Credentials are always found by boto3.",
+    )
+    remote_region: str = Field("", description="The store's region. Default: as boto3 finds it, or `us-east-1`.")
+    remote_addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="Whether the bucket stands in the path or in the host name."
+    )
+    remote_ca: str = Field("", description="File with the certificates that the store is trusted by.")
+    remote_sse: Literal["", "AES256", "aws:kms"] = Field(
+        "", description="Encryption at rest by the store: `AES256` with its own keys, `aws:kms` with those of KMS."
+    )
+    remote_kms_key: str = Field("", description="The KMS key, where it is not the bucket's own.")
+    remote_storage_class: str = Field("", description="Storage class of what is sent, such as `STANDARD_IA`.")
+    remote_tags: Annotated[str, AfterValidator(_tags)] = Field(
+        "", description="Tags of what is sent: `key=value`, joined by `&`."
+    )
+    remote_keep_last: int = Field(
+        0, ge=0, description="Keep the last so many copies of a run in the cloud. 0: no such rule."
+    )
+    remote_keep_best: Best = Field(None, description="As `keep_best`, of the copies.")
+    remote_keep_every: int = Field(0, ge=0, description="As `keep_every`, of the copies.")
+    remote_keep_within: Duration = Field(
+        0.0, description="As `keep_within`, of the copies. Without any of the four rules no copy is removed."
+    )
+    upload: Literal["off", "on", "required"] = Field(
+        "on",
+        description="Whether checkpoints are copied to `remote`. `required`: none that is to have a copy is removed "
+        "before that is proven.",
+    )
+    upload_which: Which = Field(
+        UploadWhich(),
+        description="Which checkpoints are copied: `all`, or some of `every STEPS` (the first good one from each "
+        "multiple on), `best` (by `keep_best`, or by the trainer's own word) and `pinned`.",
+    )
+    upload_accept: Literal["complete", "partial"] = Field("complete", description="The least verdict that is copied.")
+    upload_part_size: int = Field(
+        16 << 20,
+        ge=_SMALLEST_PART,
+        le=_LARGEST_PART,
+        description="Bytes in each part of a large file: so much is sent again after a crash, for each that was under "
+        "way, and so much memory is used for each.",
+    )
+    upload_parallel: int = Field(4, ge=1, le=64, description="How many files and parts are under way at once.")
+    upload_max_rate: int = Field(0, ge=0, description="Bytes per second that are sent at most; 0 sets no limit.")
+    upload_abandon_after: Duration = Field(
+        172_800.0, description="What an upload left behind is cleared away when it is this old."
+    )
+    drill_every: Duration = Field(
+        604_800.0, description="How often one copy is fetched to see that copies come back. 0: never."
+    )
     runs: dict[str, RunSettings] = Field(
         {},
-        description="What is chosen otherwise for single runs: `accept` and the four rules, in `lastgood.toml` as "
+        description="What is chosen otherwise for single runs: `accept`, the four rules, `upload` and "
+        "`upload_which`, in `lastgood.toml` as "
         '`[runs."NAME"]`; in the environment as JSON.',
     )
     url: str = Field("", description="Where clients find the service. Default: `http://127.0.0.1:8484`.")

@@ -102,7 +102,7 @@ OLD_LINE = [*run(100, 200), *(record(50 + 10 * n, 2 + n, branch=2) for n in rang
             Reason(Why.IN_WORK, "it is settled"), id="not judged yet",
         ),
         pytest.param(
-            run(100, 200, 300), 100, LAST_TWO, {"busy": frozenset({1})}, Reason(Why.IN_WORK, "it is read again"),
+            run(100, 200, 300), 100, LAST_TWO, {"busy": frozenset({1})}, Reason(Why.IN_WORK, "it is read, or copied"),
             id="read again at the moment",
         ),
         pytest.param(

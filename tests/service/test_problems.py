@@ -109,6 +109,7 @@ def test_the_document_names_every_operation_once_and_readably(document: dict[str
         "declare_landed",
         "end_lease",
         "get_checkpoint",
+        "get_metrics",
         "get_request",
         "get_retention",
         "get_run",
@@ -117,9 +118,13 @@ def test_the_document_names_every_operation_once_and_readably(document: dict[str
         "is_ready",
         "latest_checkpoint",
         "list_checkpoints",
+        "list_copies",
         "list_events",
         "list_runs",
         "pin_checkpoint",
+        "probe_store",
+        "pull_checkpoint",
+        "push_checkpoint",
         "remove_checkpoint",
         "renew_lease",
         "report_outcome",
@@ -145,7 +150,7 @@ def test_the_document_refers_to_nothing_that_is_not_in_it(document: dict[str, An
 
 
 def test_the_examples_in_the_document_are_examples(document: dict[str, Any]) -> None:
-    for name in ("Problem", "ResumePoint", "Leased", "Retention"):
+    for name in ("Problem", "ResumePoint", "Leased", "Retention", "CopyPage"):
         shape = getattr(schemas, name)
         (example,) = document["components"]["schemas"][name]["examples"]
         shape.model_validate(example)

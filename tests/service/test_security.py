@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
 LANDED = {"run": "llama", "name": "checkpoint-1"}
-READS = ["/checkpoints/latest", "/checkpoints", "/runs", "/status", "/events", "/openapi.json"]
+READS = ["/checkpoints/latest", "/checkpoints", "/runs", "/status", "/events", "/copies", "/metrics", "/openapi.json"]
 OPEN = ["/livez", "/readyz", "/", "/page.js", "/page.css", "/favicon.svg"]
 
 

@@ -56,7 +56,7 @@ def _wheels() -> Path:
     """A folder that holds them. Skips the test where torch's build for the CPU alone cannot be had."""
     if not version("torch").endswith("+cpu"):
         pytest.skip("pip has no build of torch for the CPU alone here, and with the other an image takes gigabytes")
-    needed = [*_requirements(), *_requirements("worker", "service", "torch"), "hatchling"]
+    needed = [*_requirements(), *_requirements("worker", "s3", "service", "torch"), "hatchling"]
     constraints = REPOSITORY / "constraints.txt"
     place = _place_for("wheels", " ".join([*needed, constraints.read_text(encoding="utf-8")]))
     if not place.exists():

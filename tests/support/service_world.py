@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from starlette.testclient import TestClient
 
-from lastgood.catalog import Root, Sighting, WorkerCatalog, WorkerStatus
+from lastgood.catalog import Place, Root, Sighting, WorkerCatalog, WorkerStatus
+from lastgood.cloud import CloudCopy, CopyState, Proof, Remote, Upload
 from lastgood.facts import Component, FileDigest, Level, Presence, Report
 from lastgood.findings import Code, Finding, Verdict, conclude
 from lastgood.inventory import take_inventory
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 FILES = {"model.safetensors": b"weights", "optimizer.pt": b"optimizer", "trainer_state.json": b"{}"}
+REMOTE = "s3://checkpoints/lab"
 WHOLE = dict.fromkeys((Component.WEIGHTS, Component.OPTIMIZER, Component.SCHEDULER, Component.RNG), Presence.PRESENT)
 
 # The smallest finding that forces each verdict.
@@ -198,6 +200,51 @@ class World:
         self.catalog.thrown(checkpoint_id)
         return until
 
+    # --- copies in the cloud: `client(remote=REMOTE)` shows them ---
+
+    @property
+    def remote(self) -> Remote:
+        found = Remote.of(self.settings.model_copy(update={"remote": REMOTE}))
+        assert found is not None
+        return found
+
+    def listed(self, **changes: Any) -> None:
+        """The worker has looked for all copies there are."""
+        now = self.now
+        place = Place(identity=self.remote.identity, owner="us", known_since=now, listed_at=now)
+        self.catalog.write_place(replace(place, **changes))
+
+    def copy(
+        self,
+        step: int,
+        *,
+        run: str = "llama",
+        state: CopyState = CopyState.PROVEN,
+        of: int | None = None,
+        error: str | None = None,
+        **changes: Any,
+    ) -> Upload:
+        """A copy, saved so many seconds after noon. `of`: the id of the checkpoint. `changes`: of what it says."""
+        name, digest = f"checkpoint-{step}", f"{step:064x}"
+        proven = state is CopyState.PROVEN
+        said = CloudCopy(
+            run=run,
+            name=name,
+            step=step,
+            digest=digest,
+            key=self.remote.copy_key(run, name, digest),
+            bytes=1000,
+            files=3,
+            verdict=Verdict.COMPLETE,
+            exact_resume=True,
+            saved_at=NOON + timedelta(seconds=step),
+            components=WHOLE,
+            proof=Proof.FULL_OBJECT if proven else None,
+            committed_at=self.now if proven else None,
+        )
+        made = Upload(0, replace(said, **changes), state, of, error)
+        return replace(made, id=self.catalog.write_upload(self.remote.identity, made))
+
     # --- asking ---
 
     def client(self, **settings: Any) -> TestClient:
@@ -213,6 +260,20 @@ class World:
     @property
     def authorized(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"}
+
+
+def errand(kind: str, checkpoint_id: int | None = None, **changes: Any) -> dict[str, Any]:
+    """What a worker says of the cloud while it is out for this, for `beat(cloud=...)`."""
+    told = {
+        "kind": kind,
+        "run": "llama",
+        "name": "checkpoint-100",
+        "checkpoint_id": checkpoint_id,
+        "bytes_done": 40,
+        "bytes_total": 100,
+        "bytes_per_second": 3,
+    }
+    return {"url": REMOTE, "trouble": None, "errand": told | changes}
 
 
 def problem(response: Any) -> dict[str, Any]:

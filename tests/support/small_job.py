@@ -95,8 +95,8 @@ class SmallJob:
             epoch_losses=self.losses,
         )
 
-    def restore(self, manager: CheckpointManager) -> Restored | None:
-        start = manager.restore_latest(self.model, self.optimizer, self.scheduler, self.scaler, self.loader)
+    def restore(self, manager: CheckpointManager, **how: Any) -> Restored | None:
+        start = manager.restore_latest(self.model, self.optimizer, self.scheduler, self.scaler, self.loader, **how)
         if start:
             self.step, self.epoch, self.losses = start.step, int(start.epoch), list(start.epoch_losses)
         return start

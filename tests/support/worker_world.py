@@ -79,12 +79,13 @@ class World:
         self.judging = CountingJudging(self.wake, Reading.of(self.settings))
         clock = Clock(lambda: self.at, lambda: self.now)
         watch = Watch(self.wake, events=False)
-        self.worker = Reconciler(self.settings, self.catalog, watch, self.judging, clock, boot=boot)
+        self.worker = Reconciler(self.settings, self.catalog, watch, self.judging, clock, boot=boot, wake=self.wake)
         self._running = True
 
     def stop(self) -> None:
         """Ends it: whatever it held in memory is lost."""
         if self._running:
+            self.worker.stop()
             self.judging.stop()
             self.catalog.close()
             self._running = False

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
+from lastgood.cloud import CopyState
 from lastgood.findings import Verdict
 from lastgood.records import Evidence
 from service_process import serving
-from service_world import World
+from service_world import REMOTE, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,6 +145,33 @@ def test_a_dead_worker_and_a_degraded_watch_are_said(page: Page, world: World) -
     expect(page.locator("#alerts")).to_contain_text("has said nothing since", timeout=8000)
     expect(page.locator("#alerts")).to_contain_text("no events come")
     expect(page.locator("#answers")).to_contain_text("Last known")
+
+
+def test_whether_the_resume_point_is_in_the_cloud_is_told(browser: Browser, world: World) -> None:
+    (point,) = (record.id for record in world.catalog.records() if record.name == "checkpoint-2000")
+    world.listed(trouble="Access Denied")
+    with serving(world, remote=REMOTE) as service:
+        page = browser.new_page(viewport=PHONE)
+        page.goto(service.url)
+        answer = page.locator("#answers > article")
+        expect(answer).to_contain_text("copy in the cloud not yet")
+        expect(answer).to_contain_text("in the cloud no copies")
+        expect(answer).to_contain_text("still to be copied 2")
+        expect(page.locator("#alerts")).to_contain_text("The cloud has trouble: Access Denied")
+        sent = {"kind": "send", "run": "llama", "name": "checkpoint-2000", "checkpoint_id": point}
+        errand = sent | {"bytes_done": 400, "bytes_total": 1000, "bytes_per_second": 1}
+        world.beat(heartbeat_at=world.now + timedelta(hours=1), cloud={"errand": errand})
+        world.copy(2000, of=point, state=CopyState.SENDING)
+        expect(answer).to_contain_text("copy in the cloud being copied, 40 %", timeout=8000)
+        expect(page.locator("#work")).to_contain_text("Copying llama / checkpoint-2000")
+        world.copy(2000, of=point, committed_at=world.now - timedelta(minutes=5))
+        expect(answer).to_contain_text("copy in the cloud proven 5 min ago", timeout=8000)
+        expect(answer).to_contain_text("in the cloud 1 proven copy, 1.00 kB")
+        world.copy(9000, run="only-there", bytes=10**9)
+        page.get_by_text("1 run is in the cloud alone").click(timeout=8000)
+        expect(page.get_by_role("button", name="Copy lastgood pull only-there")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        page.close()
 
 
 def test_names_from_disk_are_text_and_nothing_else(page: Page, world: World) -> None:

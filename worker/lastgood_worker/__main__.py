@@ -17,6 +17,7 @@ from lastgood.catalog import WorkerCatalog
 from lastgood.errors import CatalogError, LastgoodError, SettingsError
 from lastgood.settings import Settings, read_settings
 from lastgood.settings_file import settings_text
+from lastgood_worker import children, courier
 from lastgood_worker.judging import Judging, Reading
 from lastgood_worker.ledger import Clock
 from lastgood_worker.reconciler import Reconciler
@@ -63,13 +64,16 @@ def _run(settings: Settings, catalog: WorkerCatalog) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
+    if settings.remote:
+        children.get_ready(courier.LOADED_BEFORE)
     watch = Watch(wake, events=settings.events)
     judging = Judging(wake, time.monotonic, settings.verify_stall_seconds, Reading.of(settings))
     clock = Clock(time.monotonic, lambda: datetime.now(UTC))
-    reconciler = Reconciler(settings, catalog, watch, judging, clock, boot=_boot_id())
+    reconciler = Reconciler(settings, catalog, watch, judging, clock, boot=_boot_id(), wake=wake)
     try:
         _loop(reconciler, catalog, wake, stop)
     finally:
+        reconciler.stop()
         judging.stop()
         watch.stop()
         catalog.close()

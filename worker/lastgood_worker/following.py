@@ -16,6 +16,7 @@ from lastgood.inventory import take_inventory
 from lastgood.latest import saved_at
 from lastgood.life import State
 from lastgood.records import Evidence, Record
+from lastgood.returning import JOB, Note, forget_note, read_note
 from lastgood.verify import Outline, outline
 from lastgood_worker import settling
 from lastgood_worker.roots import RootView, Tracked
@@ -50,14 +51,17 @@ class Following:
         """A new row for a folder that is seen for the first time, or written anew."""
         inventory = root.inventory(candidate)
         known = self._ledger.of_run(run)
+        note = self._note_of(root, candidate, inventory)
         branch = None if candidate.copy else branches.branch_for(known, candidate.number)
+        if branch is not None and note is not None:
+            branch = branches.branch_of_returned(known, saved_at(inventory))
         record = self._ledger.add(
             run_id,
             name=candidate.name,
             relative_path=candidate.relative_path,
             number=candidate.number,
             copy=candidate.copy,
-            before_us=before_us,
+            before_us=before_us or note is not None,
             branch=branch,
             seen=_sighting(inventory, active=not before_us, waiting_for="it was just seen"),
         )
@@ -66,10 +70,25 @@ class Following:
             self._first_observation(record, inventory, before),
             renamed=candidate.inode in root.temporary,
         )
+        if note is not None:  # what it was before, it is again
+            watched = replace(watched, declared=True, earlier=frozenset())
         root.tracked[candidate.relative_path] = Tracked(record.id, candidate.mtime_ns, watched)
         if branches.concurrent_writers([*known, record]) and not branches.concurrent_writers(known):
             self._ledger.event("concurrent-writers", branches.CONCURRENT_WRITERS, Severity.WARNING, record)
+        if note is not None:
+            self._came_back(root, candidate, note, record)
         return record
+
+    def _note_of(self, root: RootView, candidate: Candidate, inventory: Inventory) -> Note | None:
+        """That it is no new save, but came back from the cloud, and is as it was put there."""
+        note = read_note(root.run_folder(candidate.run), candidate.name)
+        return note if note is not None and note.fingerprint == inventory.fingerprint else None
+
+    def _came_back(self, root: RootView, candidate: Candidate, note: Note, record: Record) -> None:
+        if note.by != JOB:  # a person wants it: the next plan would remove it for the same reason as before
+            self._ledger.catalog.pin(record.id, holder="pull", now=self._ledger.clock.now())
+        self._ledger.event("came-back", f"{record.name} came back from the cloud", record=record)
+        forget_note(root.run_folder(candidate.run), candidate.name)
 
     def is_due(self, tracked: Tracked, candidate: Candidate, now: float) -> bool:
         """Whether a folder in which nothing is known to have stirred is to be walked all the same."""

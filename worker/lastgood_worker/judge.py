@@ -1,15 +1,11 @@
 """The child process that reads one checkpoint. A file that kills or hangs it takes nothing else along.
 
-It is given a `lastgood_worker.judging.Job` and how to read it. It tells JSON objects: {"read": bytes} now and then,
-last {"report", "manifest"} or {"trouble"}.
+It is given a `lastgood_worker.judging.Job` and how to read it. It tells JSON objects: {"progress": {"bytes"}} now and
+then, last {"report", "manifest"} or {"trouble"}.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
-import os
-import signal
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,23 +15,20 @@ from lastgood.facts import FileDigest, Manifest, report_as_json
 from lastgood.findings import SOUND
 from lastgood.manifest import algorithm_of, manifest_as_json, read_manifest
 from lastgood.verify import verify
+from lastgood_worker.children import is_orphan, tell
 from lastgood_worker.manners import Manners, bound_memory, read_pressures, take_a_low_priority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from multiprocessing.connection import Connection
 
-_SET_PARENT_DEATH_SIGNAL: Final = 1  # prctl(2)
 _TELL_EVERY: Final = 0.2
 
 
 def run(job: Mapping[str, Any], telling: Connection) -> None:
     """The whole life of the process."""
-    # Our parent forks for the worker and ends with it.
-    ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() == 1:
+    if is_orphan():
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the worker ends us
     take_a_low_priority()
     bound_memory()
     progress = _Progress(job["max_rate"], telling)
@@ -51,17 +44,17 @@ def run(job: Mapping[str, Any], telling: Connection) -> None:
             on_bytes=progress.heard,
         )
     except LastgoodError as error:
-        _tell(telling, {"trouble": str(error)})
+        tell(telling, {"trouble": str(error)})
         return
     try:
         # What a crash of the machine could still take away must not be grounds for removing anything.
         if report.verdict in SOUND:
             durable.sync_tree(job["path"], lambda: progress.heard(0))
     except OSError as error:
-        _tell(telling, {"trouble": f"{job['path']} cannot be brought onto the disk: {error.strerror or error}"})
+        tell(telling, {"trouble": f"{job['path']} cannot be brought onto the disk: {error.strerror or error}"})
         return
     kept = report.manifest and manifest_as_json(report.manifest)
-    _tell(telling, {"report": report_as_json(report), "manifest": kept})
+    tell(telling, {"report": report_as_json(report), "manifest": kept})
 
 
 def own_manifest(job: Mapping[str, Any]) -> Manifest | None:
@@ -95,8 +88,4 @@ class _Progress:
     def _tell(self) -> None:
         if time.monotonic() - self._told_at >= _TELL_EVERY:
             self._told_at = time.monotonic()
-            _tell(self._telling, {"read": self._read})
-
-
-def _tell(telling: Connection, message: Mapping[str, Any]) -> None:
-    telling.send_bytes(json.dumps(message).encode())
+            tell(self._telling, {"progress": {"bytes": self._read}})

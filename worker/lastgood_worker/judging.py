@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import threading
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import forkserver
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.errors import NotAManifest
 from lastgood.facts import FileDigest, Level, Manifest, Report, report_from_json
 from lastgood.findings import Code, Finding, Verdict
 from lastgood.manifest import manifest_from_json
-from lastgood_worker import judge
+from lastgood_worker import children, judge
+from lastgood_worker.children import Child
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Mapping
 
     from lastgood.records import Record
     from lastgood.settings import Settings
 
 _TRIES: Final = 2
-_LOADED_BEFORE: Final = ["lastgood_worker.judge", "lastgood.formats.floats"]
-_forking: Final = multiprocessing.get_context("forkserver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +87,11 @@ class Judging:
         reading: Reading = Reading(),
     ) -> None:
         self._wake, self._monotonic, self._stall, self._reading = wake, monotonic, stall_seconds, reading
-        self._child: _Child | None = None
+        self._child: Child | None = None
         self._job: Job | None = None
         self._tries = 0
         self._started = 0.0
-        _forking.set_forkserver_preload(_LOADED_BEFORE)
-        forkserver.ensure_running()  # now, while nothing waits for it: numpy takes a while to load
+        children.get_ready()
 
     @property
     def job(self) -> Job | None:
@@ -132,14 +127,14 @@ class Judging:
         """What runs, how far it is, at which rate in bytes per second; empty when nothing does."""
         if self._job is None or self._child is None:
             return {}
-        seconds = max(self._monotonic() - self._started, 0.001)
+        seconds, read = max(self._monotonic() - self._started, 0.001), self._child.progress.get("bytes", 0)
         return {
             "checkpoint_id": self._job.checkpoint_id,
             "run": self._job.run,
             "name": self._job.name,
-            "bytes_done": self._child.read,
+            "bytes_done": read,
             "bytes_total": self._job.total,
-            "bytes_per_second": round(self._child.read / seconds),
+            "bytes_per_second": round(read / seconds),
         }
 
     def stop(self) -> None:
@@ -148,53 +143,8 @@ class Judging:
     def _launch(self, job: Job) -> None:
         self._tries += 1
         self._started = self._monotonic()
-        self._child = _Child(self._wake, self._monotonic, {**job.as_json(), **asdict(self._reading)})
-
-
-class _Child:
-    """A judge process and the thread that listens to it. It tells in JSON: what comes from there is never unpickled."""
-
-    def __init__(self, wake: threading.Event, monotonic: Callable[[], float], job: Mapping[str, Any]) -> None:
-        self._wake, self._monotonic = wake, monotonic
-        self.read = 0
-        self.message: Mapping[str, Any] | None = None
-        self.ended = False
-        self._heard_at = monotonic()
-        self._told, telling = _forking.Pipe(duplex=False)
-        self.process = _forking.Process(target=judge.run, args=(job, telling), name="judge", daemon=True)
-        try:
-            self.process.start()
-            threading.Thread(target=self._listen, name="judge", daemon=True).start()
-        except (OSError, EOFError):  # what forks for us was killed; the next start brings it back
-            self._end()
-        finally:
-            telling.close()
-
-    def stalled(self, seconds: float) -> bool:
-        return self._monotonic() - self._heard_at > seconds
-
-    def kill(self) -> None:
-        if self.process.pid is not None:
-            self.process.kill()
-            self.process.join()
-
-    def _listen(self) -> None:
-        while True:
-            try:
-                message = json.loads(self._told.recv_bytes())
-            except (OSError, EOFError):
-                break
-            self._heard_at = self._monotonic()
-            if "read" in message:
-                self.read = message["read"]
-            else:
-                self.message = message
-        self._end()
-
-    def _end(self) -> None:
-        self._told.close()
-        self.ended = True
-        self._wake.set()
+        how = {**job.as_json(), **asdict(self._reading)}
+        self._child = Child("judge", judge.run, self._wake, self._monotonic, how)
 
 
 def _outcome(job: Job, message: Mapping[str, Any] | None) -> Outcome:

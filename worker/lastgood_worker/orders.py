@@ -12,32 +12,49 @@ if TYPE_CHECKING:
     from lastgood.records import Record
     from lastgood_worker.ledger import Ledger
     from lastgood_worker.retaining import Retaining
+    from lastgood_worker.uploading import Cloud
     from lastgood_worker.verdicts import Verdicts
 
 Outcome = tuple[bool, str]  #: whether it was done, and how it stands
 
 
 class Orders:
-    """Carries out one request at once."""
+    """Carries out one request, at once where that is possible."""
 
-    def __init__(self, ledger: Ledger, verdicts: Verdicts, retaining: Retaining) -> None:
+    def __init__(self, ledger: Ledger, verdicts: Verdicts, retaining: Retaining, cloud: Cloud) -> None:
         self._ledger, self._verdicts, self._retaining = ledger, verdicts, retaining
+        self._cloud = cloud
 
-    def carry_out(self, request: Request) -> Outcome:
+    def carry_out(self, request: Request) -> Outcome | None:
+        """None while it takes: to be asked again."""
         if request.kind == "apply":
-            return self._retaining.apply(request.run, request.arguments.get("confirm"))
+            return self._apply(request.run, request.arguments.get("confirm"))
+        if request.kind == "probe":
+            return self._cloud.probe(request.id)
         if request.checkpoint_id is None or request.checkpoint_id not in self._ledger:
             return False, f"there is no checkpoint with the id {request.checkpoint_id} below a watched folder"
-        record = self._ledger[request.checkpoint_id]
-        if request.kind == "remove":
-            return self._retaining.remove(record)
-        if request.kind == "undo":
-            return self._retaining.undo(record)
-        if request.kind == "verify":
-            return self._verify(record)
-        if request.kind == "outcome":
-            return self._note_outcome(record, **request.arguments)
+        return self._carry_out_on(self._ledger[request.checkpoint_id], request)
+
+    def _carry_out_on(self, record: Record, request: Request) -> Outcome | None:
+        match request.kind:
+            case "remove":
+                return self._retaining.remove(record)
+            case "undo":
+                return self._retaining.undo(record)
+            case "verify":
+                return self._verify(record)
+            case "push":
+                return self._cloud.push(request.id, record)
+            case "pull":
+                return self._cloud.pull(request.id, record)
+            case "outcome":
+                return self._note_outcome(record, **request.arguments)
         return False, f"this worker does not know how to carry out {request.kind!r}"
+
+    def _apply(self, run: str, confirm: str | None) -> Outcome:
+        if confirm is not None and self._cloud.confirm(run, confirm):
+            return True, f"the plan for the copies of {run} is carried out"
+        return self._retaining.apply(run, confirm)
 
     def _verify(self, record: Record) -> Outcome:
         if record.state is State.VERIFIED:

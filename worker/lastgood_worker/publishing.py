@@ -12,7 +12,7 @@ from lastgood.findings import Severity, Verdict
 from lastgood.latest import resume_point_now
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
     from lastgood.records import Record
@@ -25,8 +25,9 @@ _UNWRITABLE: Final = ""
 class Publisher:
     """Writes each run's file when its answer changed, and tells when the resume point did."""
 
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
-        self._settings, self._ledger = settings, ledger
+    def __init__(self, settings: Settings, ledger: Ledger, copy_of: Callable[[Record], dict[str, Any] | None]) -> None:
+        """`copy_of`: what is said of a checkpoint's copy in the cloud."""
+        self._settings, self._ledger, self._copy_of = settings, ledger, copy_of
         self._texts: dict[str, str] = {}
         self._last: dict[str, int | None] = {}
         self.folders: dict[str, str] = {}  #: where each run lies
@@ -45,7 +46,8 @@ class Publisher:
                 self._ledger.changed.add(run)
                 continue
             accept = Verdict(self._settings.of_run(run).accept)
-            answer = answer_for_file(records, resume.Wishes(accept=accept, order=self._settings.order))
+            wishes = resume.Wishes(accept=accept, order=self._settings.order)
+            answer = answer_for_file(records, wishes, self._copy_of)
             self._write(run, json.dumps(answer, indent=1))
             self._note(run, answer)
 
@@ -71,10 +73,15 @@ class Publisher:
             self._ledger.event("latest", message, Severity.WARNING)
 
 
-def answer_for_file(records: Sequence[Record], wishes: resume.Wishes) -> dict[str, Any]:
+def answer_for_file(
+    records: Sequence[Record],
+    wishes: resume.Wishes,
+    copy_of: Callable[[Record], dict[str, Any] | None] = lambda _record: None,
+) -> dict[str, Any]:
     """The resume point of one run as JSON; under "refusal" where there is none."""
     try:
-        return resume.answer_as_json(resume_point_now(records, wishes))
+        answer = resume_point_now(records, wishes)
+        return resume.answer_as_json(answer, cloud_copy=copy_of(answer.record))
     except Refusal as refusal:
         return {"refusal": {"code": refusal.code, "message": refusal.message, **refusal.details}}
 

@@ -6,6 +6,7 @@ A crash at any moment costs nothing but time: the next look finds the same diffe
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -19,9 +20,11 @@ from lastgood_worker.publishing import Publisher
 from lastgood_worker.retaining import Retaining
 from lastgood_worker.roots import RootView, Tracked, is_ready, make_known, open_roots
 from lastgood_worker.space import Space
+from lastgood_worker.uploading import cloud_of
 from lastgood_worker.verdicts import Verdicts
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterable
     from datetime import datetime
 
@@ -41,7 +44,15 @@ class Reconciler:
     """Call `look` again and again; it says how many seconds the next one can wait."""
 
     def __init__(
-        self, settings: Settings, catalog: WorkerCatalog, watch: Watch, judging: Judging, clock: Clock, *, boot: str
+        self,
+        settings: Settings,
+        catalog: WorkerCatalog,
+        watch: Watch,
+        judging: Judging,
+        clock: Clock,
+        *,
+        boot: str,
+        wake: threading.Event,
     ) -> None:
         self._settings, self._watch, self._judging, self._clock = settings, watch, judging, clock
         self._roots = open_roots(settings, catalog)
@@ -50,10 +61,11 @@ class Reconciler:
         self._ledger = Ledger(catalog, clock, [root.path for root in self._roots])
         self._verdicts = Verdicts(self._ledger, judging, boot, timedelta(seconds=settings.scrub_every))
         self._following = Following(settings, self._ledger, self._verdicts)
-        self._publisher = Publisher(settings, self._ledger)
-        self._retaining = Retaining(settings, self._ledger, self._roots, self._verdicts)
+        self._cloud = cloud_of(settings, self._ledger, self._verdicts, wake, time.monotonic)
+        self._publisher = Publisher(settings, self._ledger, self._cloud.as_answer)
+        self._retaining = Retaining(settings, self._ledger, self._roots, self._verdicts, self._cloud)
         self._space = Space(settings, self._ledger)
-        self._orders = Orders(self._ledger, self._verdicts, self._retaining)
+        self._orders = Orders(self._ledger, self._verdicts, self._retaining, self._cloud)
         self._started_at = clock.now()
         self._heartbeat_at = float("-inf")
         self._scanned = False
@@ -74,16 +86,22 @@ class Reconciler:
         self._retaining.tend(ready)
         self._retaining.empty_trash(ready, self._space.free)
         self._space.look(ready)
+        self._cloud.tend(ready)
         self._publisher.publish(frozen={root.path for root in self._roots} - ready_paths)
         if not self._scanned:
             self._scanned, self._heartbeat_at = True, float("-inf")  # said at once: answers wait for it
         self.heartbeat()
         return min(delays, default=self._settings.scan_blind_seconds)
 
+    def stop(self) -> None:
+        """What was sent out is called back; the next life goes on where it stopped."""
+        self._cloud.stop()
+
     def heartbeat(self) -> None:
         """Says that we live, and how far the reading is. To be called at least every few seconds."""
-        now, progress = self._clock.monotonic(), self._judging.progress()
-        if now - self._heartbeat_at < (_HEARTBEAT_EVERY if progress else _IDLE_HEARTBEAT_EVERY):
+        now, progress, cloud = self._clock.monotonic(), self._judging.progress(), self._cloud.progress()
+        busy = progress or cloud.get("errand")
+        if now - self._heartbeat_at < (_HEARTBEAT_EVERY if busy else _IDLE_HEARTBEAT_EVERY):
             return
         self._heartbeat_at = now
         status = self._watch.status
@@ -95,7 +113,7 @@ class Reconciler:
             "free_bytes": {root.path: _about(self._space.free(root.path)) for root in self._roots if not root.frozen},
         }
         self._ledger.catalog.heartbeat(
-            WorkerStatus(os.getpid(), self._started_at, self._clock.now(), self._scanned, watch, progress)
+            WorkerStatus(os.getpid(), self._started_at, self._clock.now(), self._scanned, watch, progress, cloud)
         )
 
     def _look_at_root(self, root: RootView, stirred: set[str], now: float) -> float:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lastgood.settings import Settings
     from lastgood_worker.ledger import Ledger
     from lastgood_worker.roots import RootView
+    from lastgood_worker.uploading import Cloud
     from lastgood_worker.verdicts import Verdicts
 
 _AT_ONCE: Final = 5  #: removals in one look: each takes a few fsyncs, and saves are waiting to be seen
@@ -34,8 +35,15 @@ _TRY_AGAIN_AFTER: Final = 600.0
 class Retaining:
     """Ask `tend` at every look. What a person asks for comes by `remove`, `undo` and `apply`; each says how it went."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, roots: Sequence[RootView], verdicts: Verdicts) -> None:
-        self._settings, self._ledger, self._verdicts = settings, ledger, verdicts
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        roots: Sequence[RootView],
+        verdicts: Verdicts,
+        cloud: Cloud,
+    ) -> None:
+        self._settings, self._ledger, self._verdicts, self._cloud = settings, ledger, verdicts, cloud
         self._roots = {root.path: root for root in roots}
         self._asked: set[str] = set()  # runs whose plan a person wants carried out
         self._planned_at = float("-inf")
@@ -104,7 +112,8 @@ class Retaining:
         """As of this moment: those that it relies on are, by stat, what was read."""
         holds = self._ledger.catalog.holds(self._ledger.clock.now())
         policy = retention.policy_of(self._settings, run)
-        return plan_now(self._ledger.of_run(run), policy, holds, self._verdicts.in_work())
+        busy = self._verdicts.in_work() | self._cloud.in_work()
+        return plan_now(self._ledger.of_run(run), policy, holds, busy, self._cloud.unproven(run))
 
     def _waits(self, run: str, plan: Plan) -> bool:
         """Whether something stands before it. Told once; a policy that nothing stands before is the run's from then."""

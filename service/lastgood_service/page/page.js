@@ -9,6 +9,7 @@ const find = (id) => document.getElementById(id);
 const seen = new Map(); // address -> {etag, body}
 let timer = 0;
 let asking = false;
+let asideOpen = false; // what a person unfolded stays so when the page changes
 
 // --- asking ---
 
@@ -166,8 +167,9 @@ function show(status, list) {
   const focused = document.activeElement?.getAttribute("aria-label");
   find("alerts").replaceChildren(...alerts(status));
   find("answers").replaceChildren(...answers(status));
-  find("work").hidden = !status.progress;
-  if (status.progress) find("progress").replaceChildren(progress(status.progress));
+  const work = [...(status.progress ? [progress("Verifying", status.progress)] : []), ...errand(status.cloud)];
+  find("work").hidden = !work.length;
+  find("progress").replaceChildren(...work);
   find("checkpoints").replaceChildren(...tables(status, list));
   find("events").replaceChildren(...status.events.toReversed().map(event));
   find("watch").textContent = watch(status);
@@ -181,23 +183,41 @@ function alerts(status) {
     const how = "The worker looks by the clock instead; a new checkpoint may be noticed a little later.";
     boxes.push(alertBox("warn", `File events do not come: ${status.watch.reason || "no reason given"}`, how));
   }
+  if (status.cloud?.trouble) {
+    const how = "Nothing is copied at the moment; it is tried again by itself.";
+    boxes.push(alertBox("warn", `The cloud has trouble: ${status.cloud.trouble}`, how));
+  }
   return boxes;
 }
 
 function answers(status) {
-  if (status.runs.length) return status.runs.map(answer);
+  const isHere = (run) => run.branches.length || run.counts.checkpoints;
+  const here = status.runs.filter(isHere).map((run) => answer(run, status.cloud));
+  const elsewhere = status.runs.filter((run) => !isHere(run)).map((run) => answer(run, status.cloud));
+  if (elsewhere.length && (here.length || elsewhere.length > SHOWN)) return [...here, aside(elsewhere)];
+  if (status.runs.length) return [...here, ...elsewhere];
   const text = "Nothing has been saved yet. The first checkpoint shows up here by itself.";
   return [make("div", { class: "card" }, make("p", { text }))];
 }
 
-function answer(run) {
+// The runs of other machines may be in the same place: they must not push those that run here off the screen.
+function aside(cards) {
+  const many = cards.length === 1 ? "1 run is" : `${cards.length} runs are`;
+  const made = make("details", { class: "aside" }, make("summary", { text: `${many} in the cloud alone` }), ...cards);
+  made.open = asideOpen;
+  made.addEventListener("toggle", () => (asideOpen = made.open));
+  return made;
+}
+
+function answer(run, cloud) {
   const card = make("article", { class: "card" }, make("h3", { text: run.name === "." ? run.path : `Run ${run.name}` }));
-  if (run.resume_point) card.append(...resumePoint(run.resume_point, run.refusal));
+  if (run.resume_point) card.append(...resumePoint(run.resume_point, run.refusal, copyOf(run.resume_point, run, cloud)));
   else card.append(...noAnswer(run.refusal));
+  if (run.cloud) card.append(copies(run.cloud));
   return card;
 }
 
-function resumePoint(point, refusal) {
+function resumePoint(point, refusal, copy) {
   const shown = [
     make("p", { class: "answer" }, make("strong", { text: point.name }), verdictBadge(point.verdict)),
     make(
@@ -208,6 +228,7 @@ function resumePoint(point, refusal) {
       fact("size", bytes(point.bytes)),
       fact("evidence", point.evidence),
       fact("resumes", point.exact_resume ? "bit for bit" : "not bit for bit"),
+      ...copy,
     ),
     command(point.path),
     command(`--resume_from_checkpoint ${quoted(point.path)}`),
@@ -250,6 +271,7 @@ function noAnswer(refusal) {
   );
   const notes = [...(refusal.details.pending || []).map(pending), ...refused];
   if (refusal.details.accept_with) shown.push(command(refusal.details.accept_with));
+  if (refusal.details.pull_with) shown.push(command(refusal.details.pull_with));
   if (notes.length) shown.push(list(notes));
   return shown;
 }
@@ -261,14 +283,44 @@ function pending(one) {
   return make("li", {}, make("b", { text: one.name }), ` ${what}${left}${why}`);
 }
 
-function progress(work) {
+// Whether what a job would start from would survive this disk.
+function copyOf(point, run, cloud) {
+  if (!run.cloud) return [];
+  const label = "copy in the cloud";
+  const copy = point.cloud_copy;
+  const sent = cloud?.errand?.kind === "send" && cloud.errand.checkpoint_id === point.id ? cloud.errand : null;
+  if (copy?.state === "proven") return [fact(label, "proven", ...(copy.committed_at ? [" ", age(copy.committed_at)] : []))];
+  if (sent) return [fact(label, `being copied, ${Math.floor((100 * sent.bytes_done) / (sent.bytes_total || 1))} %`)];
+  if (copy?.state === "conflict") return [fact(label, badge("in conflict", SHAPES.incomplete))];
+  if (copy?.state === "failed") {
+    return [make("span", {}, fact(label, badge("failed", SHAPES.incomplete)), copy.error ? ` ${copy.error}` : "")];
+  }
+  return [fact(label, run.cloud.waiting.includes(point.name) ? "not yet" : "none")];
+}
+
+function copies(found) {
+  const many = found.copies === 1 ? "1 proven copy" : `${found.copies} proven copies`;
+  const shown = make("p", { class: "facts copies" }, fact("in the cloud", found.copies ? `${many}, ${bytes(found.bytes)}` : "no copies"));
+  if (found.waiting.length) shown.append(fact("still to be copied", count(found.waiting.length)));
+  if (found.conflicts.length) shown.append(make("span", {}, badge("in conflict", SHAPES.incomplete), ` ${found.conflicts.join(", ")}`));
+  return shown;
+}
+
+const ERRANDS = { send: "Copying", fetch: "Fetching", drill: "Trial restore of" };
+
+function errand(cloud) {
+  const doing = ERRANDS[cloud?.errand?.kind];
+  return doing ? [progress(doing, cloud.errand)] : [];
+}
+
+function progress(doing, work) {
   const left = work.seconds_left === null ? "" : `, about ${duration(work.seconds_left)} left`;
   const words = `${bytes(work.bytes_done)} of ${bytes(work.bytes_total)} at ${bytes(work.bytes_per_second)} a second${left}`;
-  const bar = make("progress", { max: work.bytes_total || 1, value: work.bytes_done, "aria-label": `Reading ${work.name}` });
+  const bar = make("progress", { max: work.bytes_total || 1, value: work.bytes_done, "aria-label": `${doing} ${work.name}` });
   return make(
     "div",
     { class: "card" },
-    make("h3", { text: work.run === "." ? work.name : `${work.run} / ${work.name}` }),
+    make("h3", { text: `${doing} ${work.run === "." ? work.name : `${work.run} / ${work.name}`}` }),
     bar,
     make("div", { class: "soft", text: words }),
   );

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.requests import Request  # noqa: TC002 - FastAPI looks the annotations up
 from starlette.responses import Response  # noqa: TC002
 
@@ -17,29 +16,26 @@ from lastgood.errors import CannotTell
 from lastgood.findings import Verdict  # noqa: TC001
 from lastgood.life import IN_PLACE, State
 from lastgood_service import rendering
+from lastgood_service.copies import said_of
 from lastgood_service.desk import desk_of
-from lastgood_service.exception_handlers import malformed
 from lastgood_service.openapi import polled
 from lastgood_service.responses import render
-from lastgood_service.routes.addressing import LARGEST_ID, Id
+from lastgood_service.routes.addressing import Id  # noqa: TC001
+from lastgood_service.routes.paging import Paged, page
 from lastgood_service.schemas import CheckpointDetail, CheckpointPage
 
 if TYPE_CHECKING:
     from lastgood.records import Record
     from lastgood.retention import Decision
     from lastgood_service.desk import Desk
+    from lastgood_service.knowledge import Known
 
 router = APIRouter(tags=["checkpoints"])
 
 
-class Filters(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    run: str | None = None
+class Filters(Paged):
     verdict: Verdict | None = None
     state: State | None = Field(None, description="Those that are gone are listed only where asked for.")
-    limit: int = Field(50, ge=1, le=500)
-    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
 
 
 @router.get(
@@ -50,22 +46,22 @@ class Filters(BaseModel):
 )
 async def list_checkpoints(request: Request, filters: Annotated[Filters, Query()]) -> Response:
     """A page of the list. An unknown run has none."""
-    page = await to_thread.run_sync(_page, request, filters)
-    return render(page).response(request)
-
-
-def _page(request: Request, filters: Filters) -> dict[str, Any]:
-    before = _id_in(filters.cursor) if filters.cursor is not None else None
-    records = desk_of(request).catalog.page(
+    desk = desk_of(request)
+    copies = (await desk.knowledge.now()).copies
+    read = partial(
+        desk.catalog.page,
         run=filters.run,
         verdict=filters.verdict,
         state=filters.state,
-        before=before,
-        limit=filters.limit + 1,  # one more tells whether there is a next page
+        before=filters.before,
+        limit=filters.limit + 1,
     )
-    shown = records[: filters.limit]
-    following = _cursor(shown[-1].id) if len(records) > filters.limit else None
-    return {"items": [rendering.record_as_json(record) for record in shown], "next_cursor": following}
+    found = page(
+        await to_thread.run_sync(read),
+        filters.limit,
+        lambda record: rendering.record_as_json(record, said_of(copies, record.id)),
+    )
+    return render(found).response(request)
 
 
 @router.get(
@@ -78,29 +74,16 @@ async def get_checkpoint(request: Request, id: Id) -> Response:  # noqa: A002 - 
     desk = desk_of(request)
     record, report = await to_thread.run_sync(desk.catalog.record, id)
     holds = await to_thread.run_sync(desk.catalog.holds, desk.clock.now())
-    decision = await _decision(desk, record)
-    return render(rendering.detail_as_json(record, report, holds.get(id, ()), decision)).response(request)
-
-
-async def _decision(desk: Desk, record: Record) -> Decision | None:
-    """What retention would do with it. None where it is not in its place, or its disk does not answer just now."""
     known = await desk.knowledge.now()
+    decision = await _decision(desk, known, record)
+    detail = rendering.detail_as_json(record, said_of(known.copies, id), report, holds.get(id, ()), decision)
+    return render(detail).response(request)
+
+
+async def _decision(desk: Desk, known: Known, record: Record) -> Decision | None:
+    """What retention would do with it. None where it is not in its place, or its disk does not answer just now."""
     if record.state not in IN_PLACE or record.run not in known.records:
         return None
     with contextlib.suppress(CannotTell):  # what the catalog knows of it can be told all the same
         return (await desk.plans.of_run(known, record.run)).decision(record.id)
     return None
-
-
-def _cursor(checkpoint_id: int) -> str:
-    return base64.urlsafe_b64encode(f"c{checkpoint_id}".encode()).decode().rstrip("=")
-
-
-def _id_in(cursor: str) -> int:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-        if text[:1] == "c" and 0 < (found := int(text[1:])) <= LARGEST_ID:
-            return found
-    except (binascii.Error, ValueError):
-        pass
-    raise malformed([{"where": "query.cursor", "message": "not a cursor that this service gave"}])

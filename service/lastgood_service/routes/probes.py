@@ -31,6 +31,6 @@ async def is_alive(request: Request) -> Response:
 async def is_ready(request: Request) -> Response:
     desk = desk_of(request)
     known = await desk.knowledge.now()
-    if obstacles := all_obstacles(known.worker, known.roots, desk.clock.now()):
+    if obstacles := all_obstacles(known, desk.clock.now()):
         raise not_ready(obstacles)
     return render({"ready": True}).response(request)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request  # noqa: TC002 - FastAPI looks the annotations up
 from starlette.responses import Response  # noqa: TC002
 
-from lastgood_service.answers import choose_run
+from lastgood_service.choosing import choose_run_here
 from lastgood_service.desk import desk_of
 from lastgood_service.openapi import accepted, polled
 from lastgood_service.orders import order
@@ -51,7 +51,7 @@ async def get_retention(request: Request, which: Annotated[Which, Query()]) -> R
     """The worker makes the same plan anew before each removal."""
     desk = desk_of(request)
     known = await desk.knowledge.now()
-    runs = list(known.records) if which.run is None else [choose_run(known, which.run)]
+    runs = list(known.records) if which.run is None else [choose_run_here(known, which.run)]
     planned = await asyncio.gather(*(desk.plans.of_run(known, run) for run in runs))
     return render({"items": [plan_as_json(each) for each in planned]}).response(request)
 
@@ -65,5 +65,5 @@ async def get_retention(request: Request, which: Annotated[Which, Query()]) -> R
 )
 async def apply_retention(request: Request, wanted: Apply) -> Response:
     """Also while the worker would only observe. Every guard is looked at again before each removal."""
-    run = choose_run(await desk_of(request).knowledge.now(), wanted.run)
+    run = choose_run_here(await desk_of(request).knowledge.now(), wanted.run)
     return await order(request, "apply", run=run, confirm=wanted.confirm)

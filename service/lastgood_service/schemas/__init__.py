@@ -2,6 +2,7 @@
 
 from lastgood_service.schemas.base import FindingShape, Problem, Shape
 from lastgood_service.schemas.checkpoints import Checkpoint, CheckpointDetail, CheckpointPage, ResumePoint
+from lastgood_service.schemas.cloud import CloudCopyShape, CloudShape, CopyPage, CopyShape
 from lastgood_service.schemas.keeping import HoldShape, PlanShape, Retention
 from lastgood_service.schemas.leases import Leased
 from lastgood_service.schemas.log import EventPage, EventShape, RequestShape
@@ -12,6 +13,10 @@ __all__ = [
     "Checkpoint",
     "CheckpointDetail",
     "CheckpointPage",
+    "CloudCopyShape",
+    "CloudShape",
+    "CopyPage",
+    "CopyShape",
     "EventPage",
     "EventShape",
     "FindingShape",

@@ -13,6 +13,7 @@ from lastgood.life import State  # noqa: TC001
 from lastgood.records import Evidence  # noqa: TC001
 from lastgood_service import examples
 from lastgood_service.schemas.base import FindingShape, Shape
+from lastgood_service.schemas.cloud import CloudCopyShape  # noqa: TC001
 from lastgood_service.schemas.keeping import HoldShape, RetentionShape  # noqa: TC001
 
 
@@ -69,7 +70,7 @@ class ResumePoint(Shape):
     pending: list[PendingShape]
     order_disputed: dict[str, str] | None
     """Where modification times and steps disagree on which one is newest: both names."""
-    cloud_copy: dict[str, Any] | None
+    cloud_copy: CloudCopyShape | None
 
 
 class Checkpoint(Shape):
@@ -109,6 +110,7 @@ class Checkpoint(Shape):
     saved_at: datetime
     settled_at: datetime | None
     verified_at: datetime | None
+    cloud_copy: CloudCopyShape | None
 
 
 class FileShape(Shape):

@@ -54,6 +54,22 @@ class WaitShape(Shape):
     until: datetime | None
 
 
+class CopyDecisionShape(RetentionShape):
+    name: str
+    step: int
+    url: str
+
+
+class PlanOfCopiesShape(Shape):
+    """What becomes of a run's proven copies in the cloud, by rules of their own."""
+
+    policy: str
+    plan: str
+    """Its id, to be sent as `confirm`."""
+    waits_for: WaitShape | None
+    decisions: list[CopyDecisionShape]
+
+
 class TrashShape(Shape):
     """A removed checkpoint that can be had back."""
 
@@ -76,6 +92,8 @@ class PlanShape(Shape):
     decisions: list[DecisionShape]
     """In the order in which they were seen."""
     trash: list[TrashShape]
+    copies: PlanOfCopiesShape | None
+    """Null where no place for copies is set."""
 
 
 class Retention(Shape):

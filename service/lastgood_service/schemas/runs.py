@@ -9,6 +9,7 @@ from lastgood.findings import Verdict  # noqa: TC001
 from lastgood.life import State  # noqa: TC001
 from lastgood_service.schemas.base import Shape
 from lastgood_service.schemas.checkpoints import ResumePoint  # noqa: TC001
+from lastgood_service.schemas.cloud import CloudShape, RunCopies  # noqa: TC001
 from lastgood_service.schemas.log import EventShape  # noqa: TC001
 
 
@@ -50,6 +51,7 @@ class RunShape(Shape):
     name: str
     root: str
     path: str
+    """Where it lies. Of a run that is in the cloud alone: where it would."""
     resume_point: ResumePoint | None
     """As far as the records and the disk tell. Where `refusal` is not-ready too: the last one known."""
     refusal: RefusalShape | None
@@ -58,6 +60,8 @@ class RunShape(Shape):
     counts: Counts
     space: SpaceShape | None
     """Null before a save is finished."""
+    cloud: RunCopies | None
+    """Null where no place for copies is set."""
 
 
 class Runs(Shape):
@@ -105,6 +109,8 @@ class StatusShape(Shape):
     watch: WatchShape | None
     progress: ProgressShape | None
     """What is being verified."""
+    cloud: CloudShape | None
+    """Null where no place for copies is set."""
     runs: list[RunShape]
     counts: Counts
     events: list[EventShape]

@@ -4,7 +4,7 @@ The worker alone writes checkpoints, events and its own row; the service adds re
 """
 
 from lastgood.catalog.reading import Catalog, worker_in
-from lastgood.catalog.rows import Event, Request, Root, Run, Sighting, WorkerStatus
+from lastgood.catalog.rows import Event, Place, Request, Root, Run, Sighting, WorkerStatus
 from lastgood.catalog.store import SCHEMA_VERSION
 from lastgood.catalog.writing import WorkerCatalog
 
@@ -12,6 +12,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Catalog",
     "Event",
+    "Place",
     "Request",
     "Root",
     "Run",

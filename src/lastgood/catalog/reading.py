@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from lastgood.cloud import Upload
     from lastgood.findings import Verdict
     from lastgood.records import Record
 
@@ -33,7 +34,10 @@ class Catalog(Store):
     def runs(self) -> list[rows.Run]:
         with self._reading() as connection:
             found = connection.execute(sa.select(tables.run).order_by(tables.run.c.name)).all()
-        return [rows.Run(r.id, r.name, r.root, r.relative, rows.as_utc(r.first_seen_at), r.policy) for r in found]
+        return [
+            rows.Run(r.id, r.name, r.root, r.relative, rows.as_utc(r.first_seen_at), r.policy, r.remote_policy)
+            for r in found
+        ]
 
     def records(self, run: str | None = None, *, gone: bool = True) -> list[Record]:
         """Every generation of every checkpoint, of one run or of all, in the order in which they were seen."""
@@ -157,6 +161,21 @@ class Catalog(Store):
         query = sa.select(tables.request).where(tables.request.c.state == "open").order_by(tables.request.c.id)
         with self._reading() as connection:
             return [rows.request_from(row) for row in connection.execute(query)]
+
+    # --- copies in the cloud ---
+
+    def uploads(self, identity: str) -> list[Upload]:
+        """The copies in one store, as `Remote.identity` tells it, in the order in which we came to know of them."""
+        query = sa.select(tables.upload).where(tables.upload.c.store == identity).order_by(tables.upload.c.id)
+        with self._reading() as connection:
+            return [rows.upload_from(row) for row in connection.execute(query)]
+
+    def place(self, identity: str) -> rows.Place | None:
+        """What is known of a store; None where nothing was ever sent there."""
+        query = sa.select(tables.store).where(tables.store.c.identity == identity)
+        with self._reading() as connection:
+            row = connection.execute(query).first()
+        return rows.place_from(row) if row is not None else None
 
     # --- leases and pins ---
 

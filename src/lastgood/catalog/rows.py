@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from lastgood.catalog import tables
+from lastgood.cloud.committing import copy_as_json, copy_from_json
+from lastgood.cloud.words import CopyState, Upload, capabilities_as_json, capabilities_from_json
 from lastgood.facts import Component, Presence, finding_as_json, report_as_json
 from lastgood.findings import Severity, Verdict
 from lastgood.life import State
@@ -19,9 +21,11 @@ from lastgood.records import Evidence, Hold, Record
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lastgood.cloud import Capabilities
     from lastgood.facts import Report
 
 HEARTBEAT_ALLOWANCE: Final = timedelta(seconds=15)
+_TIMES_OF_PLACE: Final = ("known_since", "probed_at", "listed_at", "swept_at", "drilled_at")
 _NOT_IN_RECORDS: Final = ("run_id", "content", "report", "boot", "revision")
 
 
@@ -33,6 +37,7 @@ class Run:
     relative: str
     first_seen_at: datetime
     policy: str | None = None  #: the last one that was carried out, in words
+    remote_policy: str | None = None  #: the same of its copies in the cloud
 
     @property
     def path(self) -> str:
@@ -81,6 +86,21 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A place for copies, as we know it."""
+
+    identity: str
+    owner: str  #: who we are to others that send there
+    known_since: datetime
+    able: Capabilities | None = None  #: None before it was probed
+    probed_at: datetime | None = None
+    listed_at: datetime | None = None  #: when all copies there were last looked for
+    swept_at: datetime | None = None
+    drilled_at: datetime | None = None  #: when a copy last came back whole
+    trouble: str | None = None  #: why nothing goes there at the moment
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStatus:
     pid: int
     started_at: datetime
@@ -88,6 +108,7 @@ class WorkerStatus:
     first_scan_done: bool
     watch: Mapping[str, Any]
     progress: Mapping[str, Any]
+    cloud: Mapping[str, Any] = field(default_factory=dict)  #: what is sent or fetched, and how far it is
 
     def is_alive(self, now: datetime) -> bool:
         """Whether it said so a short while ago."""
@@ -131,6 +152,7 @@ def worker_from(row: Any) -> WorkerStatus:
         first_scan_done=row.first_scan_done,
         watch=json.loads(row.watch),
         progress=json.loads(row.progress),
+        cloud=json.loads(row.cloud),
     )
 
 
@@ -191,6 +213,48 @@ def request_from(row: Any) -> Request:
 
 def hold_from(row: Any) -> Hold:
     return Hold(row.id, row.checkpoint_id, row.holder, as_utc(row.until) if row.until is not None else None)
+
+
+def upload_from(row: Any) -> Upload:
+    return Upload(
+        id=row.id,
+        copy=copy_from_json(json.loads(row.copy), row.key),
+        state=CopyState(row.state),
+        checkpoint_id=row.checkpoint_id,
+        error=row.error,
+        attempts=row.attempts,
+        checked_at=as_utc(row.checked_at) if row.checked_at is not None else None,
+    )
+
+
+def upload_columns(upload: Upload) -> dict[str, Any]:
+    """All but the id."""
+    return {
+        "key": upload.copy.key,
+        "copy": json.dumps(copy_as_json(upload.copy)),
+        "state": upload.state.value,
+        "checkpoint_id": upload.checkpoint_id,
+        "error": as_text(upload.error) if upload.error else None,
+        "attempts": upload.attempts,
+        "checked_at": upload.checked_at.timestamp() if upload.checked_at else None,
+    }
+
+
+def place_from(row: Any) -> Place:
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented name
+    for name in _TIMES_OF_PLACE:
+        values[name] = as_utc(values[name]) if values[name] is not None else None
+    values["able"] = capabilities_from_json(json.loads(values["able"])) if values["able"] else None
+    return Place(**values)
+
+
+def place_columns(place: Place) -> dict[str, Any]:
+    values = {name: getattr(place, name) for name in Place.__dataclass_fields__}
+    for name in _TIMES_OF_PLACE:
+        values[name] = values[name].timestamp() if values[name] else None
+    values["able"] = json.dumps(capabilities_as_json(place.able)) if place.able else None
+    values["trouble"] = as_text(place.trouble) if place.trouble else None
+    return values
 
 
 def root_from(row: Any) -> Root:

@@ -33,6 +33,7 @@ run = sa.Table(
     sa.Column("relative", sa.Text, nullable=False),
     sa.Column("first_seen_at", sa.Float, nullable=False),
     sa.Column("policy", sa.Text),  # the last one that was carried out
+    sa.Column("remote_policy", sa.Text),  # the same of its copies in the cloud
     sa.UniqueConstraint("root", "relative"),
 )
 checkpoint = sa.Table(
@@ -123,6 +124,33 @@ request = sa.Table(
     sa.Column("finished_at", sa.Float),
     sqlite_autoincrement=True,
 )
+upload = sa.Table(  # one row for each copy in the cloud that we know of, or want
+    "upload",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("store", sa.Text, nullable=False),  # which store, as `Remote.identity` tells it
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("copy", sa.Text, nullable=False),  # what its COMMIT says, or will
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("checkpoint_id", sa.Integer, index=True),
+    sa.Column("error", sa.Text),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("checked_at", sa.Float),
+    sa.UniqueConstraint("store", "key"),
+)
+store = sa.Table(  # what we know of a place for copies
+    "store",
+    metadata,
+    sa.Column("identity", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),  # who we are to others that send there
+    sa.Column("known_since", sa.Float, nullable=False),
+    sa.Column("able", sa.Text),  # what it was seen to do
+    sa.Column("probed_at", sa.Float),
+    sa.Column("listed_at", sa.Float),
+    sa.Column("swept_at", sa.Float),
+    sa.Column("drilled_at", sa.Float),  # when a copy last came back whole
+    sa.Column("trouble", sa.Text),  # why nothing goes there at the moment
+)
 worker = sa.Table(
     "worker",
     metadata,
@@ -133,4 +161,5 @@ worker = sa.Table(
     sa.Column("first_scan_done", sa.Boolean, nullable=False),
     sa.Column("watch", sa.Text, nullable=False),
     sa.Column("progress", sa.Text, nullable=False),
+    sa.Column("cloud", sa.Text, nullable=False, server_default="{}"),
 )

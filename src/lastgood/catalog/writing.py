@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from lastgood.cloud import Upload
     from lastgood.facts import Report
     from lastgood.records import Evidence
 
@@ -183,15 +184,35 @@ class WorkerCatalog(Catalog):
             row = tables.checkpoint.c.id == checkpoint_id
             connection.execute(tables.checkpoint.update().where(row).values(failures=failures))
 
-    def remember_policy(self, run: str, policy: str) -> None:
-        """It was carried out."""
+    def remember_policy(self, run: str, policy: str, *, remote: bool = False) -> None:
+        """It was carried out; `remote`: on the run's copies in the cloud."""
+        columns = {"remote_policy" if remote else "policy": policy}
         with self._revising() as connection:
-            connection.execute(tables.run.update().where(tables.run.c.name == run).values(policy=policy))
+            connection.execute(tables.run.update().where(tables.run.c.name == run).values(columns))
 
     def forget_leases(self, before: datetime) -> None:
         """Those that ended before then."""
         with self._writing() as connection:
             connection.execute(tables.hold.delete().where(tables.hold.c.until < before.timestamp()))
+
+    # --- copies in the cloud ---
+
+    def write_upload(self, identity: str, upload: Upload) -> int:
+        """The row of a copy in a store, made where there is none. Its id."""
+        columns = rows.upload_columns(upload)
+        same = sa.and_(tables.upload.c.store == identity, tables.upload.c.key == upload.copy.key)
+        with self._revising() as connection:
+            found = connection.execute(sa.select(tables.upload.c.id).where(same)).scalar()
+            if found is None:
+                return new_id(connection.execute(tables.upload.insert().values(store=identity, **columns)))
+            connection.execute(tables.upload.update().where(tables.upload.c.id == found).values(columns))
+            return int(found)
+
+    def write_place(self, place: rows.Place) -> None:
+        columns = rows.place_columns(place)
+        with self._revising() as connection:
+            connection.execute(tables.store.delete().where(tables.store.c.identity == place.identity))
+            connection.execute(tables.store.insert().values(columns))
 
     def log(
         self,
@@ -234,6 +255,7 @@ class WorkerCatalog(Catalog):
             "first_scan_done": status.first_scan_done,
             "watch": json.dumps(status.watch),
             "progress": json.dumps(status.progress),
+            "cloud": json.dumps(status.cloud),
         }
         with self._writing() as connection:
             connection.execute(tables.worker.delete())

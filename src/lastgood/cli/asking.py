@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,7 @@ from lastgood.findings import Verdict
 
 if TYPE_CHECKING:
     from lastgood.calling import Service
+    from lastgood.client import Fetch
     from lastgood.resume import Wishes
     from lastgood.settings import Settings
 
@@ -39,12 +41,21 @@ class _WithLease(click.Command):
 @click.option("--strict", is_flag=True, help="Refuse warnings as well.")
 @click.option("--wait", type=click.FloatRange(0, 600), default=0.0, help="Seconds to wait for a newer one in work.")
 @click.option("--quick", is_flag=True, help="Where nobody watches DIR: by headers alone, not every byte.")
+@click.option("--fetch", is_flag=True, help="Where nothing in DIR will do, bring the last good copy from the cloud.")
 @click.option("--lease", is_flag=True, help="It is not removed for a while; --lease=2h says how long.")
 @click.option("--lease-for", hidden=True)
 @click.option("--or-none", is_flag=True, help="Print nothing, and succeed, where nothing has been saved yet.")
 @click.option("--json", "as_json", is_flag=True, help="The whole answer, as JSON.")
 def latest(
-    where: str | None, *, run: str | None, wait: float, quick: bool, or_none: bool, as_json: bool, **wishes: Any
+    where: str | None,
+    *,
+    run: str | None,
+    wait: float,
+    quick: bool,
+    fetch: bool,
+    or_none: bool,
+    as_json: bool,
+    **wishes: Any,
 ) -> int:
     """Print the path of the last good checkpoint.
 
@@ -57,7 +68,10 @@ def latest(
     try:
         if where and not _is_url(where):
             level = Level.QUICK if quick else Level.FULL
-            found = client.latest_in(where, service, wanted, run=run, root=settings.root, level=level, **how)
+            here: dict[str, Any] = {"root": settings.root, "level": level, "fetch": _fetch(settings) if fetch else None}
+            found = client.latest_in(where, service, wanted, run=run, **here, **how)
+        elif fetch:
+            raise click.UsageError("--fetch brings a copy into a folder: name it, as in: lastgood latest DIR --fetch")
         else:
             found = client.latest_from_service(service, run, wanted, **how)
     except Unreachable as error:
@@ -116,6 +130,16 @@ def _asked(
     }
     service = service_with(settings, where if where and _is_url(where) else None)
     return service, _wishes(settings, **wishes), how
+
+
+def _fetch(settings: Settings) -> Fetch:
+    """SettingsError where there is no place to fetch from: that nothing was saved would not be true."""
+    from lastgood.client import Fetch
+    from lastgood.cloud import Remote
+    from lastgood.progress import progress_bar
+
+    Remote.needed_of(settings)
+    return Fetch(settings, lambda name, total: progress_bar(name, sys.stderr, total))
 
 
 def _is_url(where: str) -> bool:

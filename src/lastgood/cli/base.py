@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lastgood import __version__
+from lastgood import __version__, rendering
 
 if TYPE_CHECKING:
     from lastgood.calling import Service
@@ -39,3 +40,8 @@ def service_with(settings: Settings, url: str | None = None) -> Service:
 
 def complain(message: str) -> None:
     click.echo(f"lastgood: {message}", err=True)
+
+
+def say(text: str) -> None:
+    """On standard output; in colour where that takes it."""
+    click.echo(text if rendering.takes_colour(sys.stdout, os.environ) else click.unstyle(text))

@@ -28,12 +28,13 @@ _run = click.option("--run", help="Which run, where there are several.")
 _json = click.option("--json", "as_json", is_flag=True, help="The service's answer, as JSON.")
 
 
-def _names_one(command: Callable[..., int]) -> Callable[..., int]:
+def names_one(command: Callable[..., int]) -> Callable[..., int]:
+    """A command about WHAT, one checkpoint, with --run and --json."""
     return click.argument("what", metavar="WHAT")(_run(_json(command)))
 
 
 @commands.command()
-@_names_one
+@names_one
 def pin(what: str, *, run: str | None, as_json: bool) -> int:
     """Keep WHAT, a name, id or path, until it is unpinned."""
     settings = settings_with()
@@ -45,7 +46,7 @@ def pin(what: str, *, run: str | None, as_json: bool) -> int:
 
 
 @commands.command()
-@_names_one
+@names_one
 def unpin(what: str, *, run: str | None, as_json: bool) -> int:
     """Leave WHAT, a name, id or path, to the rules again."""
     settings = settings_with()
@@ -57,7 +58,7 @@ def unpin(what: str, *, run: str | None, as_json: bool) -> int:
 
 
 @commands.command()
-@_names_one
+@names_one
 def remove(what: str, *, run: str | None, as_json: bool) -> int:
     """Move WHAT, a name, id or path, to the trash."""
     settings = settings_with()
@@ -67,7 +68,7 @@ def remove(what: str, *, run: str | None, as_json: bool) -> int:
 
 
 @commands.command()
-@_names_one
+@names_one
 def undo(what: str, *, run: str | None, as_json: bool) -> int:
     """Have WHAT, a name, id or path, back from the trash, or handed out again after jobs could not start from it."""
     settings = settings_with()

@@ -6,6 +6,18 @@ no settings. Only checkpoints that may be handed out satisfy a rule.
 
 from lastgood.retention.gating import Wait, waits_for
 from lastgood.retention.planning import plan
-from lastgood.retention.words import Decision, Plan, Policy, Reason, Why, policy_of, why_kept
+from lastgood.retention.words import Decision, Plan, Policy, Reason, Why, policy_of, remote_policy_of, why_kept
 
-__all__ = ["Decision", "Plan", "Policy", "Reason", "Wait", "Why", "plan", "policy_of", "waits_for", "why_kept"]
+__all__ = [
+    "Decision",
+    "Plan",
+    "Policy",
+    "Reason",
+    "Wait",
+    "Why",
+    "plan",
+    "policy_of",
+    "remote_policy_of",
+    "waits_for",
+    "why_kept",
+]

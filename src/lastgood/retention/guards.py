@@ -22,13 +22,21 @@ if TYPE_CHECKING:
 LAST_SOUND: Final = 2  #: how many of the newest branch are never removed
 
 
-def held(record: Record, holds: Sequence[Hold], changed: frozenset[int], busy: frozenset[int]) -> tuple[Reason, ...]:
+def held(
+    record: Record,
+    holds: Sequence[Hold],
+    changed: frozenset[int],
+    busy: frozenset[int],
+    unproven: frozenset[int],
+) -> tuple[Reason, ...]:
     """What of itself, or of its readers, forbids to touch it."""
     found = [Reason(Why.PINNED if hold.pin else Why.LEASED, str(hold)) for hold in holds]
+    if record.id in unproven:
+        found.append(Reason(Why.NOT_COPIED, "its copy in the cloud is not proven yet"))
     if record.copy:
         found.append(Reason(Why.COPY, "a copy or link is never removed"))
     elif record.state is not State.VERIFIED or record.id in busy:
-        doing = "read again" if record.state is State.VERIFIED else record.state
+        doing = "read, or copied" if record.state is State.VERIFIED else record.state
         found.append(Reason(Why.IN_WORK, record.waiting_for or f"it is {doing}"))
     elif record.verdict is Verdict.UNREADABLE:
         found.append(Reason(Why.UNREADABLE, "it could not be read: that is no grounds for removal"))

@@ -27,18 +27,20 @@ def plan(
     *,
     changed: frozenset[int] = frozenset(),
     busy: frozenset[int] = frozenset(),
+    unproven: frozenset[int] = frozenset(),
 ) -> Plan:
     """What to do with each checkpoint of one run.
 
     `holds`: leases and pins in force, by the id of the checkpoint. `changed`: ids that are no longer as they were
-    read. `busy`: ids that are read again at the moment.
+    read. `busy`: ids that are read again, or copied, at the moment. `unproven`: ids of those that must have a proven
+    copy in the cloud first.
     """
     present = [record for record in records if record.state in IN_PLACE]
     saves = [record for record in records if not record.copy]
     lines = _lines(saves, policy, changed)
     guarding = guards(records, present, lines, policy, changed)
     wishing = wanted(present, lines, policy, changed)
-    holding = {record.id: held(record, holds.get(record.id, ()), changed, busy) for record in present}
+    holding = {record.id: held(record, holds.get(record.id, ()), changed, busy, unproven) for record in present}
     # The newest of one job would push out those of the other, which may have no other ones.
     mixed = (Reason(Why.UNSURE, CONCURRENT_WRITERS),) if concurrent_writers(saves) else ()
     reasons = {r.id: (*holding[r.id], *guarding.get(r.id, ()), *wishing.get(r.id, ()), *mixed) for r in present}

@@ -35,6 +35,7 @@ class Why(StrEnum):
     LEASED = "leased"
     IN_WORK = "in-work"
     UNREADABLE = "unreadable"
+    NOT_COPIED = "not-copied"  #: it must be in the cloud first
     UNSURE = "unsure"  #: nothing but silence says that its save is finished, or its files changed since it was read
     FAILED = "failed"  #: jobs could not start from it
     NOTHING_BETTER = "nothing-better"  #: it is damaged, and no newer complete one is there
@@ -138,6 +139,19 @@ class Plan:
         """12 digits: equal in two plans that remove the same for the same reasons."""
         what = sorted((d.record.id, d.record.fingerprint, d.reasons[0].why.value) for d in self.removals)
         return hashlib.sha256(repr((str(self.policy), what)).encode()).hexdigest()[:12]
+
+
+def remote_policy_of(settings: Settings, run: str) -> Policy:
+    """What the settings say of this run's copies in the cloud."""
+    own = settings.of_run(run)
+    return Policy(
+        keep_last=settings.remote_keep_last,
+        keep_best=settings.remote_keep_best,
+        keep_every=settings.remote_keep_every,
+        keep_within=timedelta(seconds=settings.remote_keep_within),
+        accept=Verdict(own.accept),
+        order=own.order,
+    )
 
 
 def policy_of(settings: Settings, run: str) -> Policy:

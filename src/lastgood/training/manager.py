@@ -98,7 +98,7 @@ class CheckpointManager:
         )
         return folder
 
-    def restore_latest(
+    def restore_latest(  # noqa: PLR0913 - one name for each thing that a job has, and each wish
         self,
         model: Any,
         optimizer: Any = None,
@@ -109,15 +109,17 @@ class CheckpointManager:
         device: Any = None,
         strict: bool = True,
         wait: float = 60.0,
+        fetch: bool = False,
     ) -> Restored | None:
         """Loads the last good checkpoint, as the service, its file or our own look names it. None: none was saved yet.
 
         A newer one that is just being judged is waited for, so many seconds at most. It is leased until it is loaded,
-        and the service hears how that went: one that fails twice is not handed out a third time. A refusal is raised:
-        that none of those that are there can be handed out is no reason to start from scratch. Under torch.distributed
-        every process calls it, and the first one asks.
+        and the service hears how that went: one that fails twice is not handed out a third time. `fetch`: where
+        nothing there will do, the last good copy is brought from the cloud (setting `remote`). A refusal is raised:
+        that none of those that are there can be handed out is no reason to start from scratch, and neither is a store
+        that does not answer. Under torch.distributed every process calls it, and the first one asks, and fetches.
         """
-        found = ranks.told_by_first(lambda: self._last_good(wait))
+        found = ranks.told_by_first(lambda: self._last_good(wait, fetch=fetch))
         if found is None:
             return None
         for warning in found["warnings"]:
@@ -137,7 +139,7 @@ class CheckpointManager:
         _log.info("goes on at step %s from %s", loaded["global_step"], path)
         return Restored(step=loaded.pop("global_step"), path=path, exact=found["exact_resume"], **loaded)
 
-    def _last_good(self, wait: float) -> Mapping[str, Any] | None:
+    def _last_good(self, wait: float, *, fetch: bool = False) -> Mapping[str, Any] | None:
         settings = self._settings
         put_back(self.folder)
         wishes = resume.Wishes(accept=Verdict(settings.accept))
@@ -151,6 +153,7 @@ class CheckpointManager:
                 wait=wait,
                 root=settings.root,
                 accept_as_set=client.is_default_accept(settings),
+                fetch=client.Fetch(settings) if fetch else None,
             )
         except NoCheckpointsYet:
             return None

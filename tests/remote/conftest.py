@@ -1,0 +1,42 @@
+"""The stores that the tests of copies speak to; each is started once, when the first test asks for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from s3_servers import moto, rclone, seaweedfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from s3_servers import S3Server
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The store that does all that we ask of one."""
+    with seaweedfs(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def seaweed_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The same behind https://, with a certificate that nobody knows who was not told."""
+    with seaweedfs(tmp_path_factory.mktemp("seaweed_tls"), tls=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A store that takes a damaged body, and asks nobody for keys."""
+    with moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A store that knows neither checksums nor conditions."""
+    with rclone(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
