@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.discovery import discover
 from lastgood.errors import NoCheckpointsYet, NotACheckpoint, NotReady, RunAmbiguous, Unreachable
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from lastgood.calling import Service
     from lastgood.errors import LastgoodError
     from lastgood.settings import Settings
+
+_CLOUD_UNKNOWN: Final = "cloud-unknown"
 
 
 def run_watched_as(service: Service, folder: str, run: str | None, root: str) -> str:
@@ -42,6 +44,8 @@ def run_watched_as(service: Service, folder: str, run: str | None, root: str) ->
         raise RunAmbiguous(f"{folder} holds several runs: {', '.join(below)}; name one with --run", runs=below)
     if not below:
         own = [obstacle for obstacle in obstacles if not obstacle.get("root") or is_below(there, obstacle["root"])]
+        if not any(obstacle["code"] == _CLOUD_UNKNOWN for obstacle in own):
+            own += _unknown_copies(status)
         raise _not_seen(service, only_run_folder(folder, run), own)
     return below[0]
 
@@ -63,6 +67,15 @@ def run_here(folder: str) -> str | None:
     """The path, below the folder, of the only run that lies there; None where there are none, or several."""
     runs = {candidate.run for candidate in discover(folder).candidates}
     return runs.pop() if len(runs) == 1 else None
+
+
+def _unknown_copies(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Why it cannot be said that nothing was saved: it may lie in the cloud alone, where nobody has looked yet."""
+    cloud = status.get("cloud")
+    if cloud is None or cloud.get("listed_at") is not None:
+        return []
+    why = f": {cloud['trouble']}" if cloud.get("trouble") else ""
+    return [{"code": _CLOUD_UNKNOWN, "message": f"the copies in the cloud are not known yet{why}"}]
 
 
 def _roots_in(status: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,8 @@ from cloud_world import Cloud, cloud_in
 from commanding import run, settle_in
 from lastgood import progress, rendering_copies
 from lastgood.cli import copying
-from lastgood.cloud import CloudCopy, Remote
+from lastgood.cloud import CloudCopy, CopyState, Remote
+from lastgood.cloud.words import capabilities_from_json
 from lastgood.placing import folder_of_run
 from lastgood.remote import find_copies, find_runs
 from lastgood.remote.store import Listed
@@ -346,8 +347,8 @@ def test_what_a_weak_store_cannot_do_is_told_with_what_follows(
     assert (answer["ok"], answer["commit_protected"], answer["able"]["puts_only_new"]) == (False, False, False)
     assert answer["proof"] == {"whole": "parts-md5", "parts": "read-back"}
     assert answer["remarks"]["puts_only_new"] == "a second put succeeded"
-    code, printed, _ = run("doctor")
-    assert (code, "✗ s3: COMMIT is not protected: let no two machines" in printed) == (1, True)
+    weak = [words for good, words in rendering_copies.consequences(capabilities_from_json(answer["able"])) if not good]
+    assert weak == ["COMMIT is not protected: let no two machines send copies of the same run"]
 
 
 def test_a_store_that_does_not_answer_is_told_at_once(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,7 +384,9 @@ def test_every_check_is_one_line(cloud: Cloud, place: Path, monkeypatch: pytest.
 
 
 @contextmanager
-def pushing(place: Path, monkeypatch: pytest.MonkeyPatch, *looks: dict[str, Any], done: bool = True) -> Iterator[World]:
+def pushing(
+    place: Path, monkeypatch: pytest.MonkeyPatch, *looks: dict[str, Any], done: bool = True, answers: bool = True
+) -> Iterator[World]:
     """A service, and a worker that says these things of what it does, one at each look, before it answers."""
     world = World(place / "world", real_clock=True)
     world.beat()
@@ -395,7 +398,9 @@ def pushing(place: Path, monkeypatch: pytest.MonkeyPatch, *looks: dict[str, Any]
             for request in world.catalog.open_requests():
                 for look in looks:
                     world.beat(**look)
-                    ended.wait(0.03)
+                    ended.wait(0.5)
+                if not answers:
+                    return
                 world.catalog.close_request(request.id, done=done, result="so it stands", now=world.now)
 
     thread = threading.Thread(target=work)
@@ -440,8 +445,16 @@ def test_a_store_that_does_not_take_it_is_told_while_the_worker_tries_again(
         )
 
 
+def test_a_copy_that_has_to_wait_says_what_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pushing(place, monkeypatch, {}) as world:
+        made = world.save(100)
+        world.copy(100, state=CopyState.FAILED, of=made, error="another lastgood sends there")
+        complaint = "lastgood: another lastgood sends there; the worker tries again\n"
+        assert run("push", "checkpoint-100") == (0, "so it stands\n", complaint)
+
+
 def test_a_push_ends_where_no_worker_is_alive(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pushing(place, monkeypatch, {"heartbeat_at": NOON}, {}) as world:
+    with pushing(place, monkeypatch, {"heartbeat_at": NOON}, answers=False) as world:
         world.save(100)
         code, printed, complaint = run("push", "checkpoint-100")
     assert (code, printed) == (2, "")

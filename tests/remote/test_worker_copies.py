@@ -272,3 +272,16 @@ def test_other_stores_get_the_best_proof_that_they_allow(
         assert copy.proof is proof
         (probed,) = world.events("store-probed")
         assert str(proof) in probed.message
+
+
+def test_what_is_written_anew_before_it_was_read_again_has_no_copy(world: CloudWorld) -> None:
+    make_hf_checkpoint(world.path(100), 100)
+    world.copy_all()
+    world.restart(boot="another boot")
+    shutil.rmtree(world.path(100))
+    make_hf_checkpoint(world.path(100), 100, weight_rows=6)
+    world.copy_all()
+    assert len(world.copies()) == 2
+    uploads = world.catalog.uploads(world.remote.identity)
+    (mine,) = [upload for upload in uploads if upload.checkpoint_id == world.record().id]
+    assert mine.copy.bytes == world.record().bytes

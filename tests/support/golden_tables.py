@@ -30,7 +30,7 @@ _COLUMNS: Final = (
     "name", "step", "state step", "branch", "state", "evidence", "verdict", "metrics", "best", "age", "mtime",
     "before us", "held", "mark",
 )  # fmt: skip
-_MARKS: Final = ("changed", "busy", "failed")
+_MARKS: Final = ("changed", "busy", "failed", "not copied")
 _ANSWER: Final = ("then", "because")
 
 
@@ -72,7 +72,14 @@ def planned(table: Table) -> list[tuple[str, str]]:
     records = [_record(place, row) for place, row in enumerate(table.rows)]
     marked = {mark: frozenset(r.id for r, row in _each(records, table) if row.get("mark") == mark) for mark in _MARKS}
     holds = {r.id: [_hold(r, row["held"])] for r, row in _each(records, table) if row.get("held")}
-    plan = retention.plan(records, table.policy, holds, changed=marked["changed"], busy=marked["busy"])
+    plan = retention.plan(
+        records,
+        table.policy,
+        holds,
+        changed=marked["changed"],
+        busy=marked["busy"],
+        unproven=marked["not copied"],
+    )
     decided = {decision.record.id: decision for decision in plan.decisions}
     assert set(decided) == {r.id for r in records if r.state in IN_PLACE}
     return [_in_words(decided.get(r.id)) for r in records]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lastgood.catalog import Place
 from lastgood.cloud import Choice, CopyState, Upload, copy_as_answer, to_upload, waiting_for_proof
+from lastgood.life import State
 
 if TYPE_CHECKING:
     from lastgood.cloud import CloudCopy, Remote
@@ -37,7 +38,15 @@ class Copies:
 
     def of(self, record: Record) -> Upload | None:
         """The one of this very record, however far it is."""
-        return next((row for row in self._rows.values() if row.checkpoint_id == record.id), None)
+        mine = (row for row in self._rows.values() if row.checkpoint_id == record.id)
+        return max(mine, key=lambda row: row.id, default=None)
+
+    def forget_rewritten(self) -> None:
+        """What is being written anew is no longer what its copy holds."""
+        for row in self.all():
+            known = row.checkpoint_id is not None and row.checkpoint_id in self._ledger
+            if known and self._ledger[row.checkpoint_id or 0].state is State.LANDING:
+                self.write(row.copy, row.state, checkpoint_id=None)
 
     def write(self, copy: CloudCopy, state: CopyState, **changes: Any) -> Upload:
         """`changes`: other columns; those that are not named stay as they are."""

@@ -12,6 +12,7 @@ from lastgood.cloud import CopyState, copy_of, remote_plan
 from lastgood.cloud.committing import copy_as_json
 from lastgood.cloud.words import capabilities_as_json
 from lastgood.facts import FileDigest
+from lastgood.findings import Severity
 from lastgood.latest import inodes_are_stable
 from lastgood.life import State
 from lastgood_worker.keeping import path_of
@@ -159,7 +160,7 @@ class Errands:
                 f"the policy for copies of {run} is new, and would remove {len(plan.removals)} of "
                 f"{len(plan.decisions)}: confirm plan {plan.id}"
             )
-            self._ledger.event("copies-wait", message)
+            self._ledger.event("copies-wait", message, Severity.WARNING)
         return True
 
     def _holds(self, run: str) -> dict[str, list[Hold]]:

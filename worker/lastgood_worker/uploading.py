@@ -71,6 +71,7 @@ class Uploading:
     def tend(self, ready: Iterable[RootView]) -> None:
         """Records what the courier brought, and sends it out again."""
         self._collect()
+        self._copies.forget_rewritten()
         if self._child is not None or self._ledger.clock.monotonic() < self._not_before:
             return
         errand = self._next(list(ready))

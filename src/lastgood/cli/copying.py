@@ -228,7 +228,7 @@ def push(what: str, *, run: str | None, as_json: bool) -> int:
 
 def _followed(service: Service, request: dict[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
     """The request once it is closed, however long that takes. Unreachable where no worker is alive."""
-    sent, trouble = 0, None
+    sent, told = 0, None
     with progress_bar(about["name"], sys.stderr, about["bytes"]) as hears:
         while request["state"] == "open":
             status = service.get("/status")
@@ -237,12 +237,19 @@ def _followed(service: Service, request: dict[str, Any], about: Mapping[str, Any
             cloud = status.get("cloud") or {}
             done = _bytes_sent(cloud.get("errand") or {}, about, sent)
             hears(done - sent)
-            if cloud.get("trouble") not in (None, trouble):
-                complain(f"{cloud['trouble']}; the worker tries again")
-            sent, trouble = done, cloud.get("trouble")
+            trouble = cloud.get("trouble") or _why_not_yet(service, about)
+            if trouble not in (None, told):
+                complain(f"{trouble}; the worker tries again")
+            sent, told = done, trouble or told
             time.sleep(_LOOK_EVERY)
             request = service.get(f"/requests/{request['id']}")
     return request
+
+
+def _why_not_yet(service: Service, about: Mapping[str, Any]) -> str | None:
+    """Why the last try did not succeed, if there was one."""
+    copy = service.get(f"/checkpoints/{about['id']}").get("cloud_copy") or {}
+    return copy.get("error") if copy.get("state") == "failed" else None
 
 
 def _bytes_sent(errand: Mapping[str, Any], about: Mapping[str, Any], before: int) -> int:

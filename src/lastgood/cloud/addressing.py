@@ -102,7 +102,9 @@ class Remote:
             return None
         run, _, last = inner.rpartition("/")
         match = _COPY.fullmatch(last)
-        return (run or naming.ROOT_FOLDER, match["name"], match["digits"]) if match else None
+        # A bucket may be anybody's: a run's name is joined to a folder.
+        leads_out = bool(run) and (any(part in ("", ".", "..") for part in run.split("/")) or not run.isprintable())
+        return None if match is None or leads_out else (run or naming.ROOT_FOLDER, match["name"], match["digits"])
 
     def part_size_of(self, size: int) -> int:
         """So that no file needs more parts than there may be."""

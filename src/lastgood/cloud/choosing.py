@@ -148,6 +148,7 @@ def _record_of(copy: CloudCopy, record_id: int) -> Record:
         world_size=copy.world_size,
         exact_resume=copy.exact_resume,
         components=copy.components,
+        warnings=copy.warnings,
         metrics=copy.metrics,
         best=copy.best,
     )
@@ -185,6 +186,7 @@ def copy_of(record: Record, files: Sequence[FileDigest], remote: Remote) -> Clou
         components=record.components,
         metrics=record.metrics,
         best=record.best,
+        warnings=record.warnings,
     )
 
 

@@ -52,6 +52,7 @@ class CloudCopy:
     components: Mapping[Component, Presence] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     best: str | None = None
+    warnings: tuple[Mapping[str, Any], ...] = ()  #: findings, as JSON shows them
     proof: Proof | None = None  #: the weakest of its files; None before it is there
     committed_at: datetime | None = None
     write_id: str = ""  #: by which whoever wrote the COMMIT knows that it was theirs

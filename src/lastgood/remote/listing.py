@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from lastgood import naming
 from lastgood.cloud import Found
 from lastgood.cloud.addressing import COMMIT
 from lastgood.errors import NotACopy
@@ -27,7 +26,7 @@ def find_runs(store: Store) -> list[str]:
     prefix = f"{remote.prefix}/" if remote.prefix else ""
     keys = patiently(lambda: [found.key for found in store.listed(prefix)], remote.patience)
     places = [remote.place_of(key.removesuffix(f"/{COMMIT}")) for key in keys if key.endswith(f"/{COMMIT}")]
-    return sorted({place[0] for place in places if place and _is_run(place[0])})
+    return sorted({place[0] for place in places if place})
 
 
 def find_copies(store: Store, run: str | None = None, known: Iterable[CloudCopy] = ()) -> Found:
@@ -57,8 +56,3 @@ def _read(store: Store, key: str) -> CloudCopy | str | None:
     if found is not None and place is not None and place != (found.run, found.name, found.digest[:12]):
         return f"{store.remote.url(key)}: its COMMIT is that of another copy"
     return found
-
-
-def _is_run(name: str) -> bool:
-    inside = all(part not in ("", ".", "..") for part in name.split("/"))
-    return name == naming.ROOT_FOLDER or (inside and name.isprintable())
