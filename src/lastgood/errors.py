@@ -4,6 +4,7 @@ LastgoodError                 what stopped us from answering; the message is fit
 ├── SettingsError             a setting is unknown, or its value is wrong
 ├── NotACheckpoint            the path holds nothing that could be judged
 ├── NotAManifest              a file that was to be a manifest is none
+├── CannotMend                a checkpoint cannot be mended honestly; nothing was changed
 ├── NoLongerAsJudged          a file is another one than when it was judged
 ├── NotACopy                  what lies in the store is no copy of ours, or not the one that it says it is
 ├── RemoteError               the store in the cloud did not do what was asked
@@ -44,6 +45,10 @@ class NotACheckpoint(LastgoodError):
 
 class NotAManifest(LastgoodError):
     """What was to be a manifest is none."""
+
+
+class CannotMend(LastgoodError):
+    """A checkpoint cannot be mended honestly. Nothing was changed."""
 
 
 class NoLongerAsJudged(LastgoodError):

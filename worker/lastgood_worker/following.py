@@ -51,7 +51,7 @@ class Following:
         """A new row for a folder that is seen for the first time, or written anew."""
         inventory = root.inventory(candidate)
         known = self._ledger.of_run(run)
-        note = self._note_of(root, candidate, inventory)
+        note = _note_of(root.run_folder(candidate.run), candidate.name, inventory)
         branch = None if candidate.copy else branches.branch_for(known, candidate.number)
         if branch is not None and note is not None:
             branch = branches.branch_of_returned(known, saved_at(inventory))
@@ -76,19 +76,14 @@ class Following:
         if branches.concurrent_writers([*known, record]) and not branches.concurrent_writers(known):
             self._ledger.event("concurrent-writers", branches.CONCURRENT_WRITERS, Severity.WARNING, record)
         if note is not None:
-            self._came_back(root, candidate, note, record)
+            self._came_back(note, record)
         return record
 
-    def _note_of(self, root: RootView, candidate: Candidate, inventory: Inventory) -> Note | None:
-        """That it is no new save, but came back from the cloud, and is as it was put there."""
-        note = read_note(root.run_folder(candidate.run), candidate.name)
-        return note if note is not None and note.fingerprint == inventory.fingerprint else None
-
-    def _came_back(self, root: RootView, candidate: Candidate, note: Note, record: Record) -> None:
+    def _came_back(self, note: Note, record: Record) -> None:
         if note.by != JOB:  # a person wants it: the next plan would remove it for the same reason as before
             self._ledger.catalog.pin(record.id, holder="pull", now=self._ledger.clock.now())
         self._ledger.event("came-back", f"{record.name} came back from the cloud", record=record)
-        forget_note(root.run_folder(candidate.run), candidate.name)
+        forget_note(os.path.dirname(record.path), record.name)
 
     def is_due(self, tracked: Tracked, candidate: Candidate, now: float) -> bool:
         """Whether a folder in which nothing is known to have stirred is to be walked all the same."""
@@ -193,6 +188,12 @@ class Following:
         if tracked.watched is None:  # we were restarted, or it was taken for finished
             tracked.watched = self._first_observation(record, inventory, tracked)
         tracked.watched = watched = settling.observe(tracked.watched, inventory, now)
+        if (note := _note_of(os.path.dirname(record.path), record.name, inventory)) is not None:
+            # It was mended, file by file, while we looked, and taken for a new save until now.
+            tracked.watched = watched = replace(watched, declared=True, earlier=frozenset())
+            others = [other for other in self._ledger.of_run(record.run) if other.id != record.id]
+            branch = branches.branch_of_returned(others, saved_at(inventory))
+            self._came_back(note, self._ledger.write(record.id, "put_in_line", branch))
         look = None
         if settling.needs_look(watched, root.disk.pace, now):
             try:
@@ -247,6 +248,12 @@ class Following:
         else:
             message = f"{record.name} is finished (evidence: {decision.evidence})"
             self._ledger.event("settled", message, record=settled)
+
+
+def _note_of(run_folder: str, name: str, inventory: Inventory) -> Note | None:
+    """That it is no new save, but came back from the cloud, and is as it was put there."""
+    note = read_note(run_folder, name)
+    return note if note is not None and note.fingerprint == inventory.fingerprint else None
 
 
 def _outline(tracked: Tracked, record: Record, watched: settling.Watched) -> Outline:

@@ -117,6 +117,12 @@ class WorkerCatalog(Catalog):
                 settled_at=now.timestamp(),
             )
 
+    def put_in_line(self, checkpoint_id: int, branch: int) -> None:
+        """It is no new save: this is the line that it belongs to."""
+        with self._revising() as connection:
+            row = tables.checkpoint.c.id == checkpoint_id
+            connection.execute(tables.checkpoint.update().where(row).values(branch=branch, before_us=True))
+
     def metadata_changed(self, checkpoint_id: int, seen: rows.Sighting) -> None:
         """Only metadata moved (a hard link, a chmod): it keeps its verdict under the new fingerprint."""
         with self._revising() as connection:

@@ -7,11 +7,11 @@ import sys
 
 import click
 
-from lastgood.cli import asking, checking, copying, judging, keeping, running
+from lastgood.cli import asking, checking, copying, judging, keeping, mending, running
 from lastgood.cli.base import GOOD, NOT_DONE, WANTING, commands, complain
-from lastgood.errors import Conflict, LastgoodError, NoCheckpointsYet, NoneAcceptable, NotACopy
+from lastgood.errors import CannotMend, Conflict, LastgoodError, NoCheckpointsYet, NoneAcceptable, NotACopy
 
-__all__ = ["asking", "checking", "commands", "copying", "judging", "keeping", "main", "running"]
+__all__ = ["asking", "checking", "commands", "copying", "judging", "keeping", "main", "mending", "running"]
 
 
 def main() -> None:
@@ -20,7 +20,11 @@ def main() -> None:
         code = commands(standalone_mode=False)
     except LastgoodError as error:
         complain(str(error))
-        code = WANTING if isinstance(error, NoneAcceptable | NoCheckpointsYet | Conflict | NotACopy) else NOT_DONE
+        code = (
+            WANTING
+            if isinstance(error, NoneAcceptable | NoCheckpointsYet | Conflict | NotACopy | CannotMend)
+            else NOT_DONE
+        )
     except click.ClickException as error:
         error.show()
         code = NOT_DONE

@@ -1,0 +1,134 @@
+"""What is damaged is fetched from a copy of the same save, and no byte is ever lost."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from builders import make_hf_checkpoint
+from cloud_worker import cloud_world
+from cloud_world import Cloud, cloud_in
+from commanding import run, settle_in
+from injuries import flip_bit_in_storage
+from lastgood import mending
+from lastgood.errors import CannotMend
+from lastgood.verify import verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from s3_servers import S3Server
+
+
+@pytest.fixture(scope="module")
+def bucket(seaweed: S3Server) -> str:
+    return seaweed.new_bucket()
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return settle_in(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def cloud(place: Path, seaweed: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    return cloud_in(seaweed, bucket, place.name, monkeypatch)
+
+
+@pytest.fixture
+def checkpoint(cloud: Cloud, place: Path) -> Path:
+    """Copied, and afterwards damaged: one bit of its optimizer, and no scheduler."""
+    cloud.save(place, "llama", 100)
+    folder = place / "llama" / "checkpoint-100"
+    flip_bit_in_storage(folder / "optimizer.pt")
+    (folder / "scheduler.pt").unlink()
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_damaged_and_missing_files_are_fetched_and_what_lay_there_is_kept(checkpoint: Path) -> None:
+    before = contents(checkpoint)
+    code, printed, _complaint = run("fix", checkpoint)
+    assert (code, printed.splitlines()[-1]) == (0, f"{checkpoint} is complete")
+    assert verify(str(checkpoint)).verdict == "complete"
+    after = contents(checkpoint)
+    assert after["optimizer.pt.backup"] == before["optimizer.pt"]
+    assert {name: after[name] for name in before if name != "optimizer.pt"} == {
+        name: content for name, content in before.items() if name != "optimizer.pt"
+    }
+    assert set(after) - set(before) == {"scheduler.pt", "optimizer.pt.backup"}
+    times = {path.stat().st_mtime for path in checkpoint.iterdir() if not path.name.endswith(".backup")}
+    assert len(times) == 1
+
+
+def test_twice_is_once(checkpoint: Path) -> None:
+    run("fix", checkpoint, "--no-backup")
+    before = contents(checkpoint)
+    assert "optimizer.pt.backup" not in before
+    assert run("fix", checkpoint) == (0, f"{checkpoint}: nothing is damaged\n", "")
+    assert contents(checkpoint) == before
+
+
+def test_a_dry_run_says_what_would_be_fetched_and_touches_nothing(checkpoint: Path) -> None:
+    before = contents(checkpoint)
+    code, printed, _complaint = run("fix", checkpoint, "--dry-run")
+    assert (code, printed.splitlines()[-1]) == (0, "nothing was changed")
+    assert [line.partition(":")[0] for line in printed.splitlines()[:-1]] == ["optimizer.pt", "scheduler.pt"]
+    assert contents(checkpoint) == before
+    code, printed, _complaint = run("fix", checkpoint, "--dry-run", "--json")
+    assert json.loads(printed)["files"] == ["optimizer.pt", "scheduler.pt"]
+
+
+def test_a_copy_of_another_save_mends_nothing(checkpoint: Path) -> None:
+    make_hf_checkpoint(checkpoint, 100, weight_rows=6)
+    flip_bit_in_storage(checkpoint / "optimizer.pt")
+    before = contents(checkpoint)
+    code, printed, complaint = run("fix", checkpoint)
+    assert (code, printed) == (1, "")
+    assert "of another save" in complaint
+    assert contents(checkpoint) == before
+
+
+def test_without_a_copy_of_that_name_nothing_is_done(checkpoint: Path) -> None:
+    other = checkpoint.rename(checkpoint.parent / "checkpoint-200")
+    code, _printed, complaint = run("fix", other)
+    assert (code, complaint) == (1, "lastgood: no proven copy of checkpoint-200 is known\n")
+
+
+def test_what_does_not_help_is_put_back_byte_for_byte(
+    checkpoint: Path, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(checkpoint)
+
+    def refuses(*_: object) -> None:
+        raise CannotMend("it did not help")
+
+    monkeypatch.setattr(mending, "_mended", refuses)
+    code, _printed, complaint = run("fix", checkpoint)
+    assert (code, complaint) == (1, "lastgood: it did not help\n")
+    assert contents(checkpoint) == before
+
+
+def test_what_was_mended_beside_a_watcher_is_handed_out_again_in_its_old_line(
+    tmp_path: Path, seaweed: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle_in(tmp_path, monkeypatch)
+    with cloud_world(tmp_path, seaweed, bucket, tmp_path.name) as world:
+        for step in (100, 200):
+            make_hf_checkpoint(world.path(step, "llama"), step)
+        world.copy_all()
+        flip_bit_in_storage(world.path(100, "llama") / "optimizer.pt")
+        world.copy_all()
+        monkeypatch.setenv("LASTGOOD_REMOTE", world.settings.remote)
+        monkeypatch.setenv("LASTGOOD_REMOTE_ENDPOINT", seaweed.endpoint)
+        assert run("fix", world.path(100, "llama"), "--run", "llama")[0] == 0
+        world.copy_all()
+        world.copy_all()
+        mended = world.record("checkpoint-100")
+        assert (mended.verdict, mended.evidence, mended.branch) == ("complete", "declared", 1)
+        assert world.latest("llama") == "checkpoint-200"
