@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builders import make_hf_checkpoint
+from cloud_world import make_stores_quickly
 from faulty_uploads import ALL_KINDS, FaultyUploads, counted
 from lastgood.cloud import Remote
 from lastgood.remote import Store, probe
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 @pytest.fixture
 def uploads(seaweed: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultyUploads:
     use(monkeypatch, seaweed)
+    make_stores_quickly(monkeypatch)
     bucket = seaweed.new_bucket()
     able = probe(Store(Remote(bucket, "probe", seaweed.endpoint)))
     small = make_hf_checkpoint(tmp_path / "small" / "checkpoint-100", 100)
-    large = make_hf_checkpoint(tmp_path / "large" / "checkpoint-200", 200, weight_rows=400_000)
+    large = make_hf_checkpoint(tmp_path / "large" / "checkpoint-200", 200, weight_rows=100_000)
     return FaultyUploads(seaweed, bucket, able, [small, small, large])
 
 

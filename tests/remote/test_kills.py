@@ -83,7 +83,7 @@ def looks_like_nothing(run_folder: Path) -> None:
 @pytest.fixture
 def killing(seaweed: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Killing]:
     use(monkeypatch, seaweed)
-    make_hf_checkpoint(tmp_path / "checkpoint-100", 100, weight_rows=2_000_000)
+    make_hf_checkpoint(tmp_path / "checkpoint-100", 100, weight_rows=1_000_000)
     remote = Remote(seaweed.new_bucket(), "kills", seaweed.endpoint, part_size=PART, parallel=PARALLEL)
     store = Store(remote)
     with fault_proxy(seaweed.endpoint) as proxy:

@@ -71,12 +71,16 @@ class Cloud:
 def cloud_in(server: S3Server, bucket: str, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     """A place of that name, set as the environment does it; its keys are found by boto3."""
     use(monkeypatch, server)
-    # boto3 reads its own descriptions of S3 for every client: a tenth of a second, in each command of each test.
-    monkeypatch.setattr("botocore.session.create_loader", _create_loader)
+    make_stores_quickly(monkeypatch)
     cloud = Cloud(server, Store(Remote(bucket, prefix, server.endpoint, part_size=5 << 20, patience=0.05)))
     for name, value in cloud.settings.items():
         monkeypatch.setenv(f"LASTGOOD_{name.upper()}", value)
     return cloud
+
+
+def make_stores_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 reads its own descriptions of S3 for every client: a tenth of a second, in each command of each test."""
+    monkeypatch.setattr("botocore.session.create_loader", _create_loader)
 
 
 _create_loader = cache(create_loader)

@@ -49,7 +49,7 @@ def run_and_kill(job: dict[str, Any], proxy: Proxy, dice: random.Random, after_e
         assert courier.stdin is not None
         courier.stdin.write(json.dumps(job))
         courier.stdin.close()
-        last = len(proxy.requests) + dice.randrange(3, 25)
+        last = len(proxy.requests) + dice.randrange(4, 32)
         while len(proxy.requests) < last and courier.poll() is None:
             _EVENT.wait(0.001)
         doomed = courier.poll() is None

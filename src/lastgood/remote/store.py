@@ -337,9 +337,9 @@ def _code(error: ClientError) -> str:
 def _refused(what: str, error: ClientError) -> RemoteError:
     code, said = _code(error), error.response.get("Error", {}).get("Message", "")
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    passes = code in _PASSES or status >= 500 or status in (408, 409, 429)
     if status == 412:
         code = "PreconditionFailed"
+    passes = code in _PASSES or status >= 500 or status in (408, 409, 429)
     return RemoteError(f"{what}: {code or status} {said}".rstrip(), code=code, transient=passes)
 
 
