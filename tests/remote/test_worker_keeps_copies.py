@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from builders import make_hf_checkpoint
 from cloud_worker import cloud_world
 from lastgood.cloud import CopyState
+from lastgood.remote import verify_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,17 +57,14 @@ def test_nothing_is_removed_before_its_copy_is_proven_where_that_is_required(
     tmp_path: Path, seaweed: S3Server, bucket: str
 ) -> None:
     with cloud_world(tmp_path, seaweed, bucket, tmp_path.name, observe_for=0, keep_last=1, upload="required") as world:
-        away = world.worker._cloud._copies  # type: ignore[union-attr]
-        away.remote = replace(away.remote, endpoint="http://127.0.0.1:9", tries=1, patience=0.01)
         for step in (100, 200, 300, 400):
             make_hf_checkpoint(world.path(step), step)
         world.settle()
-        world.errands()
+        world.errands_without_a_store()
         world.ask("apply", confirm=None)
         world.look()
         assert world.in_place() == [100, 200, 300, 400]
         assert world.kinds().count("cloud-trouble") == 1
-        away.remote = world.remote
         world.later(30)
         assert world.copied() == [100, 200, 300, 400]
         world.look()
@@ -187,3 +184,18 @@ def test_another_copy_under_the_same_commit_is_a_conflict_and_stays_as_it_is(wor
     still = world.store().get(commit)
     assert still is not None
     assert still[0] == other
+
+
+def test_a_damaged_copy_is_not_believed_again_because_its_next_upload_failed(world: CloudWorld) -> None:
+    make_hf_checkpoint(world.path(100), 100)
+    world.copy_all()
+    key = f"{world.upload(100).copy.key}/model.safetensors"
+    size = (world.path(100) / "model.safetensors").stat().st_size
+    world.server.client().put_object(Bucket=world.bucket, Key=key, Body=bytes(size))
+    world.skip(8 * 86_400)
+    while "drill-failed" not in world.kinds():
+        world.look()
+    world.errands_without_a_store()
+    world.later(700)
+    (copy,) = world.copies()
+    assert verify_copy(world.store(), copy, read=True).good

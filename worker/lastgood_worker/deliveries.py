@@ -121,10 +121,8 @@ class Deliveries:
         found = {data["key"]: copy_from_json(data, data["key"]) for data in result["copies"]}
         for key, copy in found.items():
             row = self._copies.at(key)
-            if row is None or row.state is not CopyState.PROVEN:
-                suspect = row is not None and row.state is CopyState.FAILED and row.copy.proof is not None
-                if not suspect:
-                    self._copies.write(copy, CopyState.PROVEN, error=None, attempts=0)
+            if row is None or not (row.suspect or row.state is CopyState.PROVEN):
+                self._copies.write(copy, CopyState.PROVEN, error=None, attempts=0)
         for row in self._copies.proven():
             if row.copy.key not in found:
                 self._copies.write(row.copy, CopyState.MISSING)

@@ -86,7 +86,7 @@ class Errands:
             "files": [(file.path, file.bytes, file.digest) for file in files],
             "manifest": path_of(record),
             "copy": _as_json(copy),
-            "suspect": row is not None and row.state is CopyState.FAILED and row.copy.proof is not None,
+            "suspect": row is not None and row.suspect,
             **self._as_ourselves(),
         }
         return Errand("send", job, record.id, copy, copy.bytes, record.run)

@@ -79,7 +79,9 @@ class Uploading:
             self._errand, self._started = errand, self._monotonic()
             job = {"kind": errand.kind, "remote": how_to_speak(self._copies), **errand.job}
             if errand.kind == "send" and errand.copy is not None:
-                self._copies.write(errand.copy, CopyState.SENDING, checkpoint_id=errand.record_id, error=None)
+                row = self._copies.at(errand.copy.key)
+                copy = row.copy if row is not None else errand.copy  # that it had a COMMIT must not be forgotten
+                self._copies.write(copy, CopyState.SENDING, checkpoint_id=errand.record_id, error=None)
             self._child = Child("courier", courier.run, self._wake, self._monotonic, job)
 
     def _next(self, ready: list[RootView]) -> Errand | None:

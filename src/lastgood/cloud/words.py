@@ -71,6 +71,11 @@ class Upload:
     attempts: int = 0  #: that failed in a row
     checked_at: datetime | None = None  #: when it last came back whole
 
+    @property
+    def suspect(self) -> bool:
+        """It has a COMMIT, and did not come back whole: that it is there proves nothing."""
+        return self.copy.proof is not None and self.state in (CopyState.FAILED, CopyState.SENDING)
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
