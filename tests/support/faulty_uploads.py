@@ -59,7 +59,8 @@ class FaultyUploads:
             disturbed.close()
             faults = Counter({str(fault): count for fault, count in proxy.faults.items()})
         self._check(bundle, committed=outcome == "copied")
-        assert self._send(self._undisturbed, bundle) == "copied", f"seed {seed}: what was left stands in the way"
+        again = self._send(self._undisturbed, bundle)
+        assert again == "copied", f"seed {seed}: first {outcome}; then, undisturbed, {again}"
         self._check(bundle, committed=True)
         return Tried(seed, outcome, faults)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import threading
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.cloud.addressing import UPLOADER
 from lastgood.errors import RemoteError
+from lastgood.remote import local
 
 if TYPE_CHECKING:
     from lastgood.cloud import Capabilities
@@ -43,7 +45,10 @@ class Uploader:
     def _take(self) -> None:
         found = self._store.get(self._key)
         holder = _holder(found[0]) if found else {}
-        if found and holder.get("owner") != self._owner and found[2] < self._lasts:
+        if found and holder.get("owner") not in (None, self._owner) and found[2] < self._lasts:
+            again = self._store.get(self._key)
+            if again is None or again[0] != found[0]:
+                raise RemoteError(f"{self._store.remote.url(self._key)} changes, or was garbled", transient=True)
             left = round(self._lasts - found[2])
             where = self._store.remote.url(self._key)
             raise RemoteError(
@@ -51,13 +56,18 @@ class Uploader:
                 f"free in {left} s, unless it goes on",
                 code=ANOTHER,
             )
-        self._write(found, int(holder.get("generation", 0)))
+        generation = holder.get("generation")
+        self._write(found, generation if isinstance(generation, int) else 0)
 
     def _write(self, found: tuple[bytes, str, float] | None, generation: int) -> None:
         mine = {"owner": self._owner, "machine": platform.node(), "generation": generation + 1}
+        text = json.dumps(mine).encode()
         self._store.put(
             self._key,
-            json.dumps(mine).encode(),
+            text,
+            # Garbled on its way it would be somebody else's, and keep us out.
+            crc64=local.crc64(text) if self._able.keeps_crc64 else None,
+            md5=hashlib.md5(text, usedforsecurity=False).digest() if self._able.refuses_wrong_md5 else None,
             # Two that found it free, or silent, at the same moment: one of them is refused, and looks again.
             only_new=found is None and self._able.puts_only_new,
             replaces=found[1] if found and self._able.replaces_known else None,
@@ -66,6 +76,7 @@ class Uploader:
 
 
 def _holder(text: bytes) -> dict[str, Any]:
+    """Nobody, where it makes no sense."""
     try:
         found = json.loads(text)
     except ValueError:
