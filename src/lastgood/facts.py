@@ -148,6 +148,19 @@ class FileFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where in an epoch a checkpoint was saved."""
+
+    epoch: int  #: the one in work, or the one just finished; counted from 1
+    done: int | None  #: batches of it that were trained on
+    batches: int | None  #: in the whole epoch
+
+    @property
+    def finished(self) -> bool:
+        return self.done is not None and self.batches is not None and self.done >= self.batches
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Where in training the checkpoint was saved, from its own state; None where it does not say."""
 
@@ -158,6 +171,9 @@ class Progress:
     counts_batches: bool = False  #: `step` counts batches, of which several may make a step of the optimizer
     metrics: Mapping[str, float] = field(default_factory=dict)  #: what the trainer measured by then, by its names
     best: str | None = None  #: the checkpoint that the trainer calls its best so far
+    place: Place | None = None
+    losses: tuple[float, ...] = ()  #: of each epoch, or of each time that the trainer logged one; the last one last
+    rates: tuple[float, ...] = ()  #: the learning rates that the scheduler gave last
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +202,8 @@ class Facts:
     weights: Mapping[str, TensorFact] = field(default_factory=dict)  #: the model's, from whichever files
     optimizer: OptimizerFacts | None = None
     rng: Mapping[str, frozenset[str]] = field(default_factory=dict)  #: by file: which of python, numpy, torch, cuda
+    baseline: frozenset[str] = frozenset()  #: files whose random states are those of the day when they were mended
+    left_out: frozenset[Component] = frozenset()  #: what its job chose not to save
     previous: Manifest | None = None
     manifest: Manifest | None = None
     saved: FileList | None = None  #: the job's own list of its files

@@ -80,6 +80,8 @@ class Code(StrEnum):
     RATE_ZERO = "rate-zero"
     SCALER_MISSING = "scaler-missing"
     RNG_INCOMPLETE = "rng-incomplete"
+    RNG_BASELINE = "rng-baseline"
+    STATE_LEFT_OUT = "state-left-out"
     NOT_A_NUMBER = "not-a-number"
     NOT_FINITE = "not-finite"
     WEIGHTS_ZERO = "weights-zero"
@@ -184,6 +186,10 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.RNG_INCOMPLETE: Meaning(
         _E, Verdict.PARTIAL, "dropout and shuffling will differ; `accept=partial` takes it all the same"
     ),
+    Code.RNG_BASELINE: Meaning(
+        _I, None, "nothing: dropout and shuffling differ from those of a run that nobody interrupted"
+    ),
+    Code.STATE_LEFT_OUT: Meaning(_I, None, "nothing, where that was meant; otherwise save it from now on"),
     Code.NOT_A_NUMBER: Meaning(_E, Verdict.UNHEALTHY, _DIVERGED),
     Code.NOT_FINITE: Meaning(_E, Verdict.UNHEALTHY, _DIVERGED),
     Code.WEIGHTS_ZERO: Meaning(_E, Verdict.UNHEALTHY, _RESUME_OLDER),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 OWN_PREFIX: Final = ".lastgood"
 FILE_LIST: Final = ".lastgood.json"  # inside a checkpoint, by our CheckpointManager
+BASELINE: Final = "lastgood_baseline"  # key beside random states that were made when a checkpoint was mended
 ROOT_MARKER: Final = ".lastgood-root"
 OWN_FOLDER: Final = ".lastgood"
 ROOT_FOLDER: Final = "."

@@ -24,7 +24,7 @@ _MARKS: Final = {
     Presence.DAMAGED: "✗",
     Presence.NOT_APPLICABLE: "-",
 }
-_MEANING: Final = {
+MEANING: Final = {
     Verdict.COMPLETE: "every byte sound, everything there",
     Verdict.PARTIAL: "sound, but some training state is missing",
     Verdict.INCOMPLETE: "the save never finished",
@@ -51,6 +51,10 @@ def report(found: Report, *, verbose: bool, colour: bool = False) -> str:
 def takes_colour(stream: IO[str], environ: Mapping[str, str]) -> bool:
     """A terminal does, unless the person asked for none (no-color.org)."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def coloured(verdict: Verdict) -> str:
+    return click.style(verdict.upper(), fg=_COLOURS.get(verdict, "red"), bold=True)
 
 
 def summary(verdicts: Sequence[Verdict], failed: int) -> str:
@@ -89,9 +93,8 @@ def size(count: float) -> str:
 
 def _report_lines(found: Report, *, verbose: bool) -> Iterator[str]:
     yield click.style(found.path, bold=True)
-    verdict = click.style(found.verdict.upper(), fg=_COLOURS.get(found.verdict, "red"), bold=True)
     exact = "; a resumed run can continue bit for bit" if found.exact_resume else ""
-    yield f"  {verdict}: {_MEANING[found.verdict]}{exact}"
+    yield f"  {coloured(found.verdict)}: {MEANING[found.verdict]}{exact}"
     place = f"step {found.step}" if found.step is not None else "step not known"
     epoch = f", epoch {found.epoch:g}" if found.epoch is not None else ""
     yield f"  {place}{epoch}; layout {found.layout}"

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _NEEDED_FOR_EXACT_RESUME: Final = (Component.WEIGHTS, Component.OPTIMIZER, Component.SCHEDULER, Component.RNG)
+_INEXACT: Final = frozenset({Code.RNG_BASELINE, Code.STATE_LEFT_OUT})
 
 
 def verify(
@@ -51,6 +52,30 @@ def verify(
     `on_bytes` hears of every block that was read. NotACheckpoint where there is no folder with files in it;
     CannotTell where the disk does not answer.
     """
+    return examine(
+        path,
+        level,
+        previous=previous,
+        manifest=manifest,
+        inodes=inodes,
+        digest=digest,
+        threads=threads,
+        on_bytes=on_bytes,
+    )[1]
+
+
+def examine(
+    path: str,
+    level: Level = Level.FULL,
+    *,
+    previous: Manifest | None = None,
+    manifest: Manifest | None = None,
+    inodes: bool = True,
+    digest: str = "crc64nvme",
+    threads: int = 2,
+    on_bytes: Callable[[int], None] = lambda _count: None,
+) -> tuple[Facts, Report]:
+    """The report, as `verify` makes it, and the facts that it rests on."""
     started = time.monotonic()
     path = os.path.abspath(path)
     if level is Level.DEEP:
@@ -77,7 +102,7 @@ def verify(
     facts = replace(_facts(path, inventory, files), previous=previous, manifest=manifest, saved=saved)
     findings = unsteady or deep.merged(run_checks(facts), loaded)
     facts = replace(facts, components=_components_after(findings, facts))
-    return _report(path, facts, findings, level, time.monotonic() - started)
+    return facts, _report(path, facts, findings, level, time.monotonic() - started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +210,8 @@ def _facts(path: str, inventory: Inventory, files: Mapping[str, FileFacts]) -> F
         weights=reading.weights,
         optimizer=reading.optimizer,
         rng=reading.rng,
+        baseline=reading.baseline,
+        left_out=reading.left_out,
     )
 
 
@@ -196,7 +223,7 @@ def _report(path: str, facts: Facts, findings: tuple[Finding, ...], level: Level
         layout=facts.layout,
         level=level,
         verdict=verdict,
-        exact_resume=verdict is Verdict.COMPLETE and _resumes_exactly(facts.components),
+        exact_resume=verdict is Verdict.COMPLETE and _resumes_exactly(facts.components, findings),
         step=facts.progress.step,
         epoch=facts.progress.epoch,
         world_size=facts.progress.world_size,
@@ -231,9 +258,11 @@ def _components_after(findings: Iterable[Finding], facts: Facts) -> dict[Compone
     }
 
 
-def _resumes_exactly(components: Mapping[Component, Presence]) -> bool:
+def _resumes_exactly(components: Mapping[Component, Presence], findings: Iterable[Finding]) -> bool:
     """Everything for a bit-for-bit continuation is there. A layout that never saves random states cannot promise it."""
-    return components.get(Component.RNG) is Presence.PRESENT and all(
+    if components.get(Component.RNG) is not Presence.PRESENT or any(finding.code in _INEXACT for finding in findings):
+        return False
+    return all(
         components.get(component) in (Presence.PRESENT, Presence.NOT_APPLICABLE)
         for component in _NEEDED_FOR_EXACT_RESUME
     )

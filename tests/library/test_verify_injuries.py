@@ -15,6 +15,7 @@ from faults import OF_ONE_FILE
 from judging import verify_as_ordinary_user
 from lastgood.facts import Component, Presence, Report
 from lastgood.findings import Code, Finding, Verdict
+from lastgood.naming import BASELINE
 from lastgood.verify import verify
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ def sgd_without_momentum(file: Path) -> None:
 
 def remember_best_loss_only(file: Path) -> None:
     file.write_bytes(saved({"best_loss": 1.0}))
+
+
+def mark_as_baseline(file: Path) -> None:
+    states = torch.load(file, weights_only=False)["rng_states"]
+    hurt.change_state(rng_states={**states, BASELINE: True})(file)
 
 
 def save_before_zip(file: Path) -> None:
@@ -272,6 +278,11 @@ ROWS: Final = [
     ),
     row(PLAIN, PLAIN_STATE, hurt.change_state(global_step=121), [Code.STEP_DISAGREES], SOUND, "plain: 21 steps off"),
     row(PLAIN, PLAIN_STATE, hurt.change_state(global_step=120), [Code.STEP_OFFSET], SOUND, "plain: 20 steps off"),
+    row(PLAIN, PLAIN_STATE, mark_as_baseline, [Code.RNG_BASELINE], SOUND, "plain: random states of another day"),
+    row(
+        PLAIN, PLAIN_STATE, hurt.change_state(optimizer_state_dict=None, not_saved=["optimizer"]),
+        [Code.STATE_LEFT_OUT], SOUND, "plain: its job saves no optimizer",
+    ),
 ]  # fmt: skip
 
 BY_PERMISSION: Final = [
@@ -302,6 +313,13 @@ def test_an_injury_gives_exactly_its_findings(
     report = verify(str(checkpoint))
     assert ([finding.code for finding in told(report)], report.verdict) == (codes, verdict)
     assert {finding.file for finding in told(report) if where and finding.file} <= {where, *_promised(codes)}
+
+
+def test_what_cannot_be_continued_bit_for_bit_is_not_promised(tmp_path: Path) -> None:
+    checkpoint = PLAIN(tmp_path / NAME)
+    assert verify(str(checkpoint)).exact_resume
+    mark_as_baseline(checkpoint / PLAIN_STATE)
+    assert not verify(str(checkpoint)).exact_resume
 
 
 def told(report: Report) -> list[Finding]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Files = list[tuple[str, bytes]]
 
 WIDTH = 8
+LEFT_OUT = object()
 
 
 def hf_files(step: int, *, shards: int = 1, ranks: int = 1, weight_rows: int = 4) -> Files:
@@ -56,6 +57,25 @@ def plain_files(step: int, *, weight_rows: int = 4) -> Files:
 def make_plain_checkpoint(folder: Path, step: int, *, weight_rows: int = 4) -> Path:
     """Makes `folder` a checkpoint with a `training_state.pt` saved at `step`."""
     return write_files(folder, plain_files(step, weight_rows=weight_rows))
+
+
+def pth_files(epoch: int, batches: int, total: int, *, optimizer_steps: int, **changes: Any) -> Files:
+    """The files of a save with a `training_state.pth`, whose `step` counts batches: 0 when the epoch is finished.
+
+    `changes`: entries of the state that are others; those that are `LEFT_OUT` are not there.
+    """
+    state = {
+        "epoch": epoch,
+        "step": batches,
+        "total_batches": total,
+        "optimizer_state_dict": adamw_state(optimizer_steps),
+        "scaler_state_dict": None,
+        "best_val_f1": 0.5,
+        **changes,
+    }
+    kept = {key: value for key, value in state.items() if value is not LEFT_OUT}
+    others = [(name, content) for name, content in plain_files(optimizer_steps) if name != "training_state.pt"]
+    return [*others, ("training_state.pth", saved(kept))]
 
 
 def write_files(folder: Path, files: Iterable[tuple[str, bytes]]) -> Path:

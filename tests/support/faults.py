@@ -311,5 +311,7 @@ OF_ONE_FILE: Final = frozenset(
         Code.SAFETENSORS_LAYOUT,
         Code.PICKLE_DAMAGED,
         Code.STORAGE_MISMATCH,
+        Code.RNG_BASELINE,
+        Code.STATE_LEFT_OUT,
     }
 )

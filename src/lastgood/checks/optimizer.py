@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # The moments of torch's optimizers that have the shape of their parameter: torch/optim.
 _LIKE_ITS_PARAMETER: Final = frozenset({"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg"})
 _SCALER: Final = "scaler.pt"
+_VANISHING: Final = 1e-8  # a weight of one does not move by it, in float32
 _SHARE_OF_STRANGERS: Final = 0.25  # some jobs train parameters that they do not save with the model
 
 
@@ -46,9 +47,10 @@ def check_moments_fit_the_weights(facts: Facts) -> Iterator[Finding]:
 
 
 def check_rate_is_not_zero(facts: Facts) -> Iterator[Finding]:
-    """A learning rate of zero: the end of a schedule, or a schedule that went wrong."""
-    if facts.optimizer and facts.optimizer.rates and not any(facts.optimizer.rates):
-        yield Finding(Code.RATE_ZERO, home_of(facts, Component.OPTIMIZER), "the learning rate is 0")
+    """A learning rate that moves nothing any more: the end of a schedule, or a schedule that went wrong."""
+    if facts.optimizer and facts.optimizer.rates and max(facts.optimizer.rates) < _VANISHING:
+        message = f"the learning rate is {max(facts.optimizer.rates):.3g}"
+        yield Finding(Code.RATE_ZERO, home_of(facts, Component.OPTIMIZER), message)
 
 
 def check_moments_are_not_all_zero(facts: Facts) -> Iterator[Finding]:
@@ -65,7 +67,8 @@ def check_scaler_is_there(facts: Facts) -> Iterator[Finding]:
     """The loss scaler of a training in half precision is there, as it was in the previous checkpoint."""
     before = {file.path for file in facts.previous.files} if facts.previous else set()
     if facts.components.get(Component.SCALER) is Presence.MISSING or _SCALER in before - facts.inventory.names:
-        yield Finding(Code.SCALER_MISSING, _SCALER, "training was in half precision: its loss scaler is not there")
+        home = home_of(facts, Component.SCALER) or _SCALER
+        yield Finding(Code.SCALER_MISSING, home, "the state of the loss scaler, for half precision, is not there")
 
 
 def _alike(optimizer: OptimizerFacts) -> dict[str, Mapping[str, TensorFact]]:

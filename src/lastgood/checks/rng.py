@@ -25,3 +25,9 @@ def check_random_states_are_whole(facts: Facts) -> Iterator[Finding]:
     for file, kinds in sorted(facts.rng.items()):
         if lacking := sorted(wanted - kinds):
             yield Finding(Code.RNG_INCOMPLETE, file, f"without the random state of {', '.join(lacking)}")
+
+
+def check_random_states_are_of_the_save(facts: Facts) -> Iterator[Finding]:
+    """No random state was put there later, when the checkpoint was mended."""
+    for file in sorted(facts.baseline):
+        yield Finding(Code.RNG_BASELINE, file, "its random states are those of the day when it was mended")

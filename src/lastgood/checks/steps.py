@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from lastgood.facts import Facts
 
+_OF_OPTIMIZER: Final = "the optimizer counts"
 _STEPS_ALLOWED: Final = 20
 _SHARE_ALLOWED: Final = 0.1
 _STEPS_OF_DRIFT: Final = 2  # between two saves; a loss scaler skips steps, and may skip more of them
@@ -49,6 +50,15 @@ def check_steps_agree(facts: Facts) -> Iterator[Finding]:
     yield from found
 
 
+def optimizer_agrees(facts: Facts) -> bool | None:
+    """Whether the optimizer counts the steps of this save, small differences apart; None where it counts none."""
+    step = facts.progress.step if facts.progress.step is not None else facts.step_by_name
+    count = next((count for count in _counts(facts) if count.what == _OF_OPTIMIZER), None)
+    if step is None or count is None:
+        return None
+    return _counts_otherwise(facts, count, step) or not _is_too_far(facts, count, step)
+
+
 def _finding(facts: Facts, count: _Count, step: int) -> Finding:
     code = Code.STEP_DISAGREES if _is_too_far(facts, count, step) else Code.STEP_OFFSET
     return Finding(code, count.file, f"{count.what} {count.value}, its state was saved at step {step}")
@@ -60,7 +70,7 @@ def _counts(facts: Facts) -> Iterator[_Count]:
         yield _Count("its name says", None, facts.step_by_name, before.step_by_name if before else None)
     if facts.optimizer and facts.optimizer.steps:
         told = max(before.optimizer_steps, default=None) if before else None
-        yield _Count("the optimizer counts", home_of(facts, Component.OPTIMIZER), facts.optimizer.steps[-1], told)
+        yield _Count(_OF_OPTIMIZER, home_of(facts, Component.OPTIMIZER), facts.optimizer.steps[-1], told)
     if facts.progress.schedule_step is not None:
         told = before.schedule_step if before else None
         home = home_of(facts, Component.SCHEDULER)

@@ -37,6 +37,12 @@ def check_training_state_is_there(facts: Facts) -> Iterator[Finding]:
             yield Finding(code, None, f"the {component.value} state is {presence.value}")
 
 
+def check_nothing_was_left_out(facts: Facts) -> Iterator[Finding]:
+    """No state is missing because its job chose not to save it."""
+    for component in sorted(facts.left_out):
+        yield Finding(Code.STATE_LEFT_OUT, None, f"its job chose not to save the {component.value} state")
+
+
 def _was_listed(facts: Facts) -> bool:
     """Of a folder that nobody let us look into, nothing can be said to be missing."""
     return bool(facts.inventory.entries or not facts.inventory.unreadable)

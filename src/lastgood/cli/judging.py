@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lastgood import rendering
-from lastgood.cli.base import GOOD, NOT_DONE, WANTING, commands, complain, settings_with
+from lastgood.cli.base import GOOD, NOT_DONE, WANTING, commands, complain, say, settings_with
 from lastgood.errors import LastgoodError
 from lastgood.facts import Level, report_as_json
 from lastgood.findings import Severity, Verdict
@@ -58,6 +58,28 @@ def verify(paths: tuple[str, ...], *, verbose: bool, strict: bool, accept: str, 
     if len(paths) > 1 and not as_json:
         click.echo(rendering.summary(verdicts, len(paths) - len(verdicts)))
     return worst
+
+
+@commands.command()
+@click.argument("path", metavar="PATH")
+@click.option("--level", type=click.Choice(["quick", "full"]), default="quick", help="Headers alone, or every byte.")
+@click.option("--accept", type=click.Choice(["complete", "partial"]), default="complete", help="What counts as good.")
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+def inspect(path: str, *, level: str, accept: str, as_json: bool) -> int:
+    """Say where in training the checkpoint at PATH was saved, and what a resume from it will be like."""
+    from lastgood import inspection
+    from lastgood.progress import progress_bar
+    from lastgood.rendering_inspection import inspection as rendered
+    from lastgood.verify import examine
+
+    with progress_bar(path, sys.stderr) as on_bytes:
+        facts, report = examine(path, Level(level), on_bytes=on_bytes)
+    found = inspection.inspect(facts, report)
+    if as_json:
+        click.echo(json.dumps(inspection.inspection_as_json(found)))
+    else:
+        say(rendered(found))
+    return _exit_code(report, accept=accept, strict=False)
 
 
 def _reading(

@@ -30,6 +30,8 @@ class Reading:
     weights: Mapping[str, TensorFact] = field(default_factory=dict)
     optimizer: OptimizerFacts | None = None
     rng: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    baseline: frozenset[str] = frozenset()
+    left_out: frozenset[Component] = frozenset()
 
 
 class Layout(Protocol):
@@ -59,7 +61,9 @@ class Layout(Protocol):
         ...
 
 
-_COUNTS: Final = frozenset({"global_step", "step", "epoch", "raw_epoch", "total_batches", "world_size"})  # no metrics
+_COUNTS: Final = frozenset(  # no metrics
+    {"global_step", "step", "epoch", "raw_epoch", "total_batches", "batch_size", "world_size"}
+)
 MOST_RANKS: Final = 100_000
 _SHARD: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
 SINGLE_WEIGHTS: Final = (
@@ -217,6 +221,12 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return None
     return value
+
+
+def numbers(values: Any) -> tuple[float, ...]:
+    """Those of a list's entries that are finite numbers."""
+    found = [number(value) for value in values] if isinstance(values, list | tuple) else []
+    return tuple(float(value) for value in found if value is not None)
 
 
 def metrics_in(state: Mapping[Any, Any]) -> dict[str, float]:

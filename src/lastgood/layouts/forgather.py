@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.facts import Component, OptimizerFacts, Presence, Progress
 from lastgood.findings import Code, Finding
-from lastgood.layouts import base, states
+from lastgood.layouts import base, places, states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -177,11 +177,14 @@ def _progress(parts: tuple[_Part, ...], homes: base.Homes, files: Mapping[str, F
     )
     schedule = next((told for _home, told in base.told(homes[Component.SCHEDULER], files)), None)
     ranks = [part.rank for part in parts if part.rank is not None]
-    epoch = base.number(state.get("raw_epoch"))
+    raw, told, step = (state.get(key) for key in ("raw_epoch", "epoch", "global_step"))
+    epoch = base.number(raw) if base.number(raw) is not None else base.number(told)
     return Progress(
-        step=base.whole_number(state.get("global_step")),
-        epoch=epoch if epoch is not None else base.number(state.get("epoch")),
+        step=base.whole_number(step),
+        epoch=epoch,
         world_size=_recorded_world_size(files) or (max(ranks) + 1 if ranks else None),
         schedule_step=states.schedule_step(schedule),
         metrics=base.metrics_in(state),
+        place=places.by_fraction(base.whole_number(step), epoch),
+        rates=states.last_rates(schedule),
     )

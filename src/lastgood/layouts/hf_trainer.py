@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.facts import Component, Presence, Progress
 from lastgood.findings import Code, Finding
-from lastgood.layouts import base, states
+from lastgood.layouts import base, places, states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,6 +68,7 @@ class HfTrainer:
             weights=base.weights_of(homes[Component.WEIGHTS], files),
             optimizer=next((states.optimizer_facts(told, "", files[home]) for home, told in optimizers), None),
             rng={home: states.rng_kinds(told) for home, told in base.told(homes[Component.RNG], files)},
+            baseline=frozenset(h for h, told in base.told(homes[Component.RNG], files) if states.is_baseline(told)),
         )
 
 
@@ -140,23 +141,32 @@ def _scales_its_loss(names: frozenset[str], files: Mapping[str, FileFacts]) -> b
 def _progress(names: frozenset[str], files: Mapping[str, FileFacts]) -> Progress:
     facts = files.get(_STATE)
     state: Any = facts.contents if facts and isinstance(facts.contents, dict) else {}
+    step, epoch = base.whole_number(state.get("global_step")), base.number(state.get("epoch"))
+    scheduler = files[_SCHEDULER].contents if _SCHEDULER in files else None
+    accumulated = base.whole_number(_arguments(files).get("gradient_accumulation_steps")) or 1
     return Progress(
-        step=base.whole_number(state.get("global_step")),
-        epoch=base.number(state.get("epoch")),
+        step=step,
+        epoch=epoch,
         world_size=_world_size(names, files),
-        schedule_step=states.schedule_step(files[_SCHEDULER].contents) if _SCHEDULER in files else None,
+        schedule_step=states.schedule_step(scheduler),
         metrics=_metrics(state),
         best=_last_part(state.get("best_model_checkpoint")),
+        place=places.by_fraction(step, epoch, accumulated),
+        losses=base.numbers([entry.get("loss") for entry in _logged(state)]),
+        rates=states.last_rates(scheduler),
     )
+
+
+def _logged(state: Mapping[str, Any]) -> list[dict[str, Any]]:
+    history = state.get("log_history")
+    return [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
 
 
 def _metrics(state: Mapping[str, Any]) -> dict[str, float]:
     """What `log_history` has of this very step: the loss, and what an evaluation found."""
-    history = state.get("log_history")
-    logged = [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
     return {
         name: value
-        for entry in logged
+        for entry in _logged(state)
         if entry.get("step") == state.get("global_step")
         for name, value in base.metrics_in(entry).items()
     }

@@ -4,8 +4,9 @@ Three writers, told apart by their keys and the file's ending:
 - `training_state.pt` with `optimizer_state_dict`, `scheduler_state_dict`, `rng_states`, `global_step`, `epoch`;
 - `training_state.pt` of Forgather's first versions, with `optimizer`, `lr_scheduler`, `global_step`, and no RNG;
 - `training_state.pth` with `optimizer_state_dict`, `epoch`, `step`, `total_batches`; no scheduler, no RNG.
-Each may have `scaler_state_dict`, and `model_state_dict` where the weights lie inside.
-The `.pth` counts batches in `step`: 0 means that the epoch is finished.
+Each may have `scaler_state_dict`, and `model_state_dict` where the weights lie inside. The `.pth` always has a scaler's
+key, with None where there is none, and counts batches in `step`: 0 means that the epoch is finished.
+CheckpointManager adds `dataloader`, and names in `not_saved` what its job chose to leave out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.facts import Component, Presence, Progress
 from lastgood.findings import Code, Finding
-from lastgood.layouts import base, states
+from lastgood.layouts import base, places, states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +28,11 @@ _KEYS: Final = {
     Component.SCHEDULER: ("scheduler_state_dict", "lr_scheduler"),
     Component.RNG: ("rng_states",),
     Component.SCALER: ("scaler_state_dict",),
+    Component.DATALOADER: ("dataloader",),
 }
+_WHERE_USED: Final = (Component.SCALER, Component.DATALOADER)  # not there: the job has none
+_COUNTS_BATCHES: Final = "training_state.pth"
+_NOT_SAVED: Final = "not_saved"
 _INNER_WEIGHTS: Final = "model_state_dict"
 
 
@@ -61,6 +66,8 @@ class Plain:
             weights=_weights(homes[Component.WEIGHTS], home, files),
             optimizer=_optimizer(files.get(home or ""), state),
             rng=_rng(home, state),
+            baseline=frozenset({home} if home and states.is_baseline(_found(Component.RNG, state)[1]) else ()),
+            left_out=_left_out(state),
         )
 
 
@@ -117,9 +124,16 @@ def _components(homes: base.Homes, home: str | None, state: Mapping[str, Any]) -
 
 def _never_saved(home: str | None, state: Mapping[str, Any]) -> frozenset[Component]:
     """What the writer of this file has no place for: the key names and the file's ending tell the writers apart."""
-    if home == "training_state.pth":
+    if home == _COUNTS_BATCHES:
         return frozenset({Component.SCHEDULER, Component.RNG})
     return frozenset({Component.RNG}) if state.keys() & {"optimizer", "lr_scheduler"} else frozenset()
+
+
+def _left_out(state: Mapping[str, Any]) -> frozenset[Component]:
+    """What the job's own settings switched off."""
+    named = state.get(_NOT_SAVED)
+    told = named if isinstance(named, list | tuple) else ()
+    return frozenset(component for component in (Component.OPTIMIZER, Component.SCHEDULER) if component.value in told)
 
 
 def _found(component: Component, state: Mapping[str, Any]) -> tuple[str, Any]:
@@ -128,10 +142,11 @@ def _found(component: Component, state: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def _presence(component: Component, home: str | None, state: Mapping[str, Any]) -> Presence:
-    _key, found = _found(component, state)
-    if component is Component.SCALER and not found:
-        return Presence.NOT_APPLICABLE  # {} is what a scaler saves that is switched off
-    if found is None and component in _never_saved(home, state):
+    key, found = _found(component, state)
+    if component in _WHERE_USED and not found:  # {} is what a scaler saves that is switched off
+        legacy = component is Component.SCALER and home == _COUNTS_BATCHES and state and not key
+        return Presence.MISSING if legacy else Presence.NOT_APPLICABLE
+    if found is None and component in _never_saved(home, state) | _left_out(state):
         return Presence.NOT_APPLICABLE
     return base.optimizer_presence(found) if component is Component.OPTIMIZER else base.state_presence(found)
 
@@ -151,13 +166,18 @@ def _progress(home: str | None, state: Mapping[str, Any]) -> Progress:
     step = base.whole_number(state.get("global_step"))
     batches, per_epoch = base.whole_number(state.get("step")), base.whole_number(state.get("total_batches"))
     counts_batches = bool(home and step is None and epoch is not None and batches is not None and per_epoch is not None)
+    place = places.by_batches(epoch, batches, per_epoch) if counts_batches else None
+    loader, scheduler = (_found(component, state)[1] for component in (Component.DATALOADER, Component.SCHEDULER))
     if counts_batches and epoch is not None and batches is not None and per_epoch is not None:
         step = int((epoch - 1) * per_epoch + batches if batches else epoch * per_epoch)
     return Progress(
         step=step,
         epoch=epoch,
         world_size=base.whole_number(state.get("world_size")),
-        schedule_step=states.schedule_step(_found(Component.SCHEDULER, state)[1]),
+        schedule_step=states.schedule_step(scheduler),
         counts_batches=counts_batches,
         metrics=base.metrics_in(state),
+        place=place or places.by_loader(loader, epoch, per_epoch),
+        losses=base.numbers(state.get("epoch_losses")),
+        rates=states.last_rates(scheduler),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood import naming
 from lastgood.facts import OptimizerFacts, Presence, TensorFact
 from lastgood.layouts import base
 
@@ -62,6 +63,18 @@ def rng_kinds(value: Any) -> frozenset[str]:
     if not isinstance(value, dict):
         return frozenset()
     return frozenset(kind for kind, keys in _GENERATORS.items() if any(_holds(value.get(key)) for key in keys))
+
+
+def is_baseline(value: Any) -> bool:
+    """Whether the random states were put there when the checkpoint was mended."""
+    return isinstance(value, dict) and value.get(naming.BASELINE) is True
+
+
+def last_rates(value: Any) -> tuple[float, ...]:
+    """The learning rates that a scheduler gave last, as its state tells."""
+    told = value.get("_last_lr") if isinstance(value, dict) else None
+    rates = [base.number(rate) for rate in told] if isinstance(told, list | tuple) else []
+    return tuple(float(rate) for rate in rates if rate is not None)
 
 
 def _holds(state: Any) -> bool:

@@ -1,0 +1,170 @@
+"""What a checkpoint means for the training: how far it came, and what a resume from it will be like. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from lastgood.checks.steps import optimizer_agrees
+from lastgood.facts import Component, Presence
+from lastgood.findings import SOUND, Code
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lastgood.facts import Facts, Level, Place, Report
+    from lastgood.findings import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """One checkpoint, read for a person who is about to go on from it."""
+
+    path: str
+    name: str
+    layout: str
+    level: Level
+    verdict: Verdict
+    exact_resume: bool
+    step: int | None
+    epoch: float | None
+    place: Place | None
+    optimizer_steps: int | None  #: as the optimizer counts
+    expected_steps: int | None  #: by its state, or its name
+    optimizer_agrees: bool | None  #: small differences are usual: accumulation, a loss scaler that skips steps
+    rates: tuple[float, ...]  #: the learning rates now
+    best_loss: float | None
+    losses: tuple[float, ...]
+    metrics: Mapping[str, float]
+    rng: tuple[str, ...]  #: of python, numpy, torch and cuda
+    sizes: Mapping[str, int]  #: bytes, by file
+    homes: Mapping[str, tuple[str, ...]]  #: the components in each file
+    outlook: tuple[str, ...]
+
+    @property
+    def difference(self) -> int | None:
+        """By how many steps the optimizer is off."""
+        if self.optimizer_steps is None or self.expected_steps is None:
+            return None
+        return self.optimizer_steps - self.expected_steps
+
+
+def inspect(facts: Facts, report: Report) -> Inspection:
+    progress, optimizer = facts.progress, facts.optimizer
+    return Inspection(
+        path=report.path,
+        name=report.name,
+        layout=report.layout,
+        level=report.level,
+        verdict=report.verdict,
+        exact_resume=report.exact_resume,
+        step=progress.step if progress.step is not None else facts.step_by_name,
+        epoch=progress.epoch,
+        place=progress.place,
+        optimizer_steps=optimizer.steps[-1] if optimizer and optimizer.steps else None,
+        expected_steps=progress.step if progress.step is not None else facts.step_by_name,
+        optimizer_agrees=optimizer_agrees(facts),
+        rates=(optimizer.rates if optimizer else ()) or progress.rates,
+        best_loss=progress.metrics.get("best_loss"),
+        losses=progress.losses,
+        metrics={name: value for name, value in progress.metrics.items() if name != "best_loss"},
+        rng=tuple(sorted(frozenset().union(*facts.rng.values()))),
+        sizes={file.path: file.size for file in facts.files.values()},
+        homes=_homes(facts),
+        outlook=outlook(facts, report),
+    )
+
+
+def outlook(facts: Facts, report: Report) -> tuple[str, ...]:
+    """What a job will meet that goes on from it, one sentence each."""
+    if report.verdict not in SOUND:
+        return (f"it is {report.verdict}: no job should start from it",)
+    codes = {finding.code for finding in report.findings}
+    found = [text for component, text in _STARTS_ANEW.items() if _is_lacking(facts, component)]
+    if _is_never_saved(facts, Component.SCHEDULER):
+        found.append("its trainer saves no state of the scheduler: look at the first learning rates")
+    if Code.RNG_BASELINE in codes:
+        found.append("random states are those of the day when it was mended: dropout and shuffling differ from here on")
+    elif _is_never_saved(facts, Component.RNG):
+        found.append("its trainer saves no random states: dropout and shuffling differ")
+    if Code.SCALER_MISSING in codes:
+        found.append("the loss scale starts anew: a few steps may be skipped")
+    if facts.progress.step is None:
+        found.append("its state tells no step: the number in its name has to do")
+    if not found and report.exact_resume:
+        return ("everything is there: training goes on as if nobody had interrupted it, bit for bit",)
+    return tuple(found) or ("everything that its trainer saves is there",)
+
+
+_STARTS_ANEW: Final = {
+    Component.OPTIMIZER: "the optimizer starts anew: its moments are lost, and the loss may jump for a while",
+    Component.SCHEDULER: "the learning rate starts anew, with its warm-up",
+    Component.RNG: "random states are missing: dropout and shuffling differ from here on",
+}
+
+
+def _is_lacking(facts: Facts, component: Component) -> bool:
+    return component in facts.left_out or facts.components.get(component) in (Presence.MISSING, Presence.EMPTY)
+
+
+def _is_never_saved(facts: Facts, component: Component) -> bool:
+    return facts.components.get(component) is Presence.NOT_APPLICABLE and component not in facts.left_out
+
+
+def inspection_as_json(found: Inspection) -> dict[str, Any]:
+    """The object that `inspect --json` prints."""
+    return {
+        "path": found.path,
+        "name": found.name,
+        "layout": found.layout,
+        "level": found.level.value,
+        "verdict": found.verdict.value,
+        "exact_resume": found.exact_resume,
+        "step": found.step,
+        "epoch": found.epoch,
+        "position": _place_as_json(found.place) if found.place else None,
+        "optimizer": {
+            "steps": found.optimizer_steps,
+            "expected": found.expected_steps,
+            "difference": found.difference,
+            "consistent": found.optimizer_agrees,
+        },
+        "learning_rates": list(found.rates),
+        "best_loss": found.best_loss,
+        "losses": list(found.losses),
+        "metrics": dict(found.metrics),
+        "rng": list(found.rng),
+        "files": [
+            {"path": path, "bytes": size, "components": list(found.homes.get(path, ()))}
+            for path, size in found.sizes.items()
+        ],
+        "bytes": sum(found.sizes.values()),
+        "outlook": list(found.outlook),
+    }
+
+
+def _place_as_json(place: Place) -> dict[str, Any]:
+    done, batches = place.done, place.batches
+    finished = place.finished or done is None
+    goes_on = place.epoch + 1 if finished else place.epoch
+    skipped = None if finished or not done else [0, done - 1]
+    trained = None if finished or done is None or batches is None else [done, batches - 1]
+    return {
+        "epoch": place.epoch,
+        "finished": finished,
+        "batches_done": done,
+        "batches": batches,
+        "percent": round(100 * done / batches, 1) if done is not None and batches else (100.0 if finished else None),
+        "resume_epoch": goes_on,
+        "batches_skipped": skipped,
+        "batches_to_train": trained,
+    }
+
+
+def _homes(facts: Facts) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for component, homes in facts.homes.items():
+        if facts.components.get(component) is not Presence.NOT_APPLICABLE:
+            for home in homes:
+                found.setdefault(home, []).append(component.value)
+    return {home: tuple(components) for home, components in found.items()}

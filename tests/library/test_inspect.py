@@ -1,0 +1,196 @@
+"""Where in training a checkpoint was saved, and what a resume from it will be like."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import (
+    LEFT_OUT,
+    Files,
+    adamw_state,
+    hf_files,
+    make_hf_checkpoint,
+    make_plain_checkpoint,
+    plain_state,
+    pth_files,
+    saved,
+    write_files,
+)
+from commanding import run
+from injuries import change_json, leave_out
+from lastgood.facts import Place
+from lastgood.layouts import places
+from lastgood.rendering_inspection import where_it_goes_on, where_it_stands
+from lastgood.verify import verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def inspected(folder: Path, *options: str) -> dict[str, Any]:
+    _code, printed, complaint = run("inspect", folder, "--json", *options)
+    assert complaint == ""
+    found: dict[str, Any] = json.loads(printed)
+    return found
+
+
+def at(folder: Path, files: Files) -> Path:
+    return write_files(folder / "last_checkpoint", files)
+
+
+def test_the_end_of_an_epoch_is_told_as_such(tmp_path: Path) -> None:
+    folder = at(tmp_path, pth_files(2, 0, 1270, optimizer_steps=2532))
+    found = inspected(folder)
+    assert found["position"] == {
+        "epoch": 2,
+        "finished": True,
+        "batches_done": 1270,
+        "batches": 1270,
+        "percent": 100.0,
+        "resume_epoch": 3,
+        "batches_skipped": None,
+        "batches_to_train": None,
+    }
+    assert found["step"] == 2540
+    _code, printed, _complaint = run("inspect", folder)
+    assert "epoch 2 is finished: all 1270 batches done" in printed
+    assert "begins epoch 3; no batch is skipped or trained on twice" in printed
+
+
+def test_the_middle_of_an_epoch_says_what_is_skipped_and_what_is_trained_on(tmp_path: Path) -> None:
+    folder = at(tmp_path, pth_files(3, 500, 1270, optimizer_steps=3040))
+    found = inspected(folder)["position"]
+    assert (found["finished"], found["percent"], found["resume_epoch"]) == (False, 39.4, 3)
+    assert (found["batches_skipped"], found["batches_to_train"]) == ([0, 499], [500, 1269])
+    _code, printed, _complaint = run("inspect", folder)
+    assert "epoch 3: 500 of 1270 batches done (39.4%)" in printed
+    assert "goes on in epoch 3: batches 0 to 499 are skipped, 500 to 1269 are trained on" in printed
+
+
+@pytest.mark.parametrize(
+    ("steps", "agrees", "said"),
+    [
+        pytest.param(2540, True, "2540 steps, as its state says", id="the very count"),
+        pytest.param(2532, True, "2532 steps, 8 fewer than the 2540 of its state: a usual difference", id="a few less"),
+        pytest.param(2550, True, "10 more than the 2540 of its state: a usual difference", id="a few more"),
+        pytest.param(1270, True, "1270 fewer than the 2540 of its state: a usual difference", id="two batches a step"),
+        pytest.param(1900, False, "640 fewer than the 2540 of its state: look into it", id="those of another save"),
+    ],
+)
+def test_the_steps_of_the_optimizer_are_held_against_what_is_expected(
+    tmp_path: Path, steps: int, agrees: bool, said: str
+) -> None:
+    folder = at(tmp_path, pth_files(2, 0, 1270, optimizer_steps=steps))
+    found = inspected(folder)["optimizer"]
+    assert found == {"steps": steps, "expected": 2540, "difference": steps - 2540, "consistent": agrees}
+    assert said in run("inspect", folder)[1]
+    assert ("step-disagrees" in {finding.code for finding in verify(str(folder)).findings}) is not agrees
+
+
+def test_everything_else_that_a_person_asks_is_there(tmp_path: Path) -> None:
+    folder = make_plain_checkpoint(tmp_path / "checkpoint-100", 100)
+    found = inspected(folder)
+    assert (found["step"], found["epoch"], found["position"]) == (100, 1, None)
+    assert found["learning_rates"] == [5e-5]
+    assert (found["best_loss"], found["losses"]) == (1.25, [1.5, 1.25])
+    assert found["rng"] == ["numpy", "python", "torch"]
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert {file["path"]: file["bytes"] for file in found["files"]} == sizes
+    assert found["bytes"] == sum(sizes.values())
+    assert found["outlook"] == ["everything is there: training goes on as if nobody had interrupted it, bit for bit"]
+
+
+@pytest.mark.parametrize(
+    ("key", "outlook"),
+    [
+        pytest.param("optimizer_state_dict", "the optimizer starts anew: its moments are lost", id="no optimizer"),
+        pytest.param("scheduler_state_dict", "the learning rate starts anew, with its warm-up", id="no scheduler"),
+        pytest.param("rng_states", "random states are missing", id="no random states"),
+    ],
+)
+def test_what_is_lacking_is_said_as_what_it_will_do(tmp_path: Path, key: str, outlook: str) -> None:
+    folder = make_plain_checkpoint(tmp_path / "checkpoint-100", 100)
+    leave_out(key)(folder / "training_state.pt")
+    assert any(sentence.startswith(outlook) for sentence in inspected(folder)["outlook"])
+    assert run("inspect", folder)[0] == 1
+    assert run("inspect", folder, "--accept", "partial")[0] == 0
+
+
+def test_the_loaders_of_other_writers_tell_where_an_epoch_stands(tmp_path: Path) -> None:
+    state = {**plain_state(4), "epoch": 1, "total_batches": 10, "dataloader": {"_num_yielded": 4}}
+    folder = make_plain_checkpoint(tmp_path / "checkpoint-4", 4)
+    (folder / "training_state.pt").write_bytes(saved(state))
+    found = inspected(folder)["position"]
+    assert (found["epoch"], found["batches_done"], found["batches"], found["percent"]) == (2, 4, 10, 40.0)
+
+
+def test_of_trainers_saves_the_fraction_of_the_epoch_tells(tmp_path: Path) -> None:
+    folder = make_hf_checkpoint(tmp_path / "checkpoint-240", 240)
+    change_json(epoch=2.4)(folder / "trainer_state.json")
+    found = inspected(folder)
+    assert (found["position"]["epoch"], found["position"]["batches_done"], found["position"]["batches"]) == (3, 40, 100)
+    assert found["losses"] == [3.0]
+
+
+def test_a_damaged_one_is_told_apart_and_a_missing_one_complained_of(tmp_path: Path) -> None:
+    folder = make_plain_checkpoint(tmp_path / "checkpoint-100", 100)
+    (folder / "training_state.pt").write_bytes(b"")
+    code, printed, _complaint = run("inspect", folder)
+    assert (code, "no job should start from it" in printed) == (1, True)
+    code, printed, complaint = run("inspect", tmp_path / "nothing")
+    assert (code, printed) == (2, "")
+    assert "no such folder" in complaint
+
+
+def test_a_scaler_that_a_writer_always_saves_and_a_rate_that_vanished_are_remarked_on(tmp_path: Path) -> None:
+    optimizer = adamw_state(2540)
+    optimizer["param_groups"][0]["lr"] = 1e-11
+    folder = at(
+        tmp_path,
+        pth_files(2, 0, 1270, optimizer_steps=2540, scaler_state_dict=LEFT_OUT, optimizer_state_dict=optimizer),
+    )
+    severities = {finding.code: finding.severity for finding in verify(str(folder)).findings}
+    assert severities == {"scaler-missing": "warning", "rate-zero": "info"}
+    assert run("verify", folder)[0] == 0
+    assert run("verify", folder, "--strict")[0] == 1
+
+
+@given(
+    epochs=st.integers(0, 50),
+    batches=st.integers(1, 5000),
+    accumulated=st.integers(1, 8),
+    data=st.data(),
+)
+def test_a_fraction_gives_back_the_batches_that_it_was_made_of(
+    epochs: int, batches: int, accumulated: int, data: st.DataObject
+) -> None:
+    """Trainer counts a step after so many batches, and one for what is left at the end of each epoch."""
+    an_epoch = -(-batches // accumulated)
+    steps = data.draw(st.integers(1, an_epoch))
+    done = min(steps * accumulated, batches)
+    found = places.by_fraction(epochs * an_epoch + steps, epochs + done / batches, accumulated)
+    assert found is not None
+    if done == batches:
+        assert (found.epoch, found.finished or found.done is None) == (epochs + 1, True)
+    elif accumulated == 1:
+        assert found == Place(epochs + 1, done, batches)
+    else:
+        assert found.epoch == epochs + 1
+
+
+@given(st.builds(Place, st.integers(1, 99), st.none() | st.integers(0, 9999), st.none() | st.integers(0, 9999)))
+def test_every_place_can_be_told(place: Place) -> None:
+    assert where_it_stands(place).startswith(f"epoch {place.epoch}")
+    assert "epoch" in where_it_goes_on(place)
+
+
+def test_hf_files_are_listed_with_what_lies_in_them(tmp_path: Path) -> None:
+    folder = write_files(tmp_path / "checkpoint-100", hf_files(100))
+    homes = {file["path"]: file["components"] for file in inspected(folder)["files"]}
+    assert homes["model.safetensors"] == ["weights"]
+    assert homes["rng_state.pth"] == ["rng"]
