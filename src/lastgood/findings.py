@@ -112,6 +112,7 @@ _E, _W, _I = Severity.ERROR, Severity.WARNING, Severity.INFO
 _RESUME_OLDER = "resume from an older checkpoint; `lastgood latest` names it"
 _SAVE_NEVER_FINISHED = "the save never finished; resume from an older checkpoint"
 _DIVERGED = "training diverged: resume from an older checkpoint, with a lower learning rate or clipped gradients"
+_NO_RNG = "dropout and shuffling will differ; `lastgood fix` gives it states of now, `accept=partial` takes it as it is"
 _PERMISSION = "run lastgood as the user who trains, or give that user's group read permission"
 
 MEANINGS: Final[Mapping[Code, Meaning]] = {
@@ -131,7 +132,9 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     ),
     Code.WEIGHTS_MISSING: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
     Code.SHARD_MISSING: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
-    Code.CONFIG_MISSING: Meaning(_E, Verdict.INCOMPLETE, "copy config.json from another checkpoint of the same run"),
+    Code.CONFIG_MISSING: Meaning(
+        _E, Verdict.INCOMPLETE, "`lastgood fix` copies it from another checkpoint of the same run"
+    ),
     Code.TRAINING_STATE_MISSING: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
     Code.OPTIMIZER_MISSING: Meaning(
         _E,
@@ -141,9 +144,7 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.SCHEDULER_MISSING: Meaning(
         _E, Verdict.PARTIAL, "the learning rate starts anew; `accept=partial` takes it all the same"
     ),
-    Code.RNG_MISSING: Meaning(
-        _E, Verdict.PARTIAL, "dropout and shuffling will differ; `accept=partial` takes it all the same"
-    ),
+    Code.RNG_MISSING: Meaning(_E, Verdict.PARTIAL, _NO_RNG),
     Code.OPTIMIZER_EMPTY: Meaning(
         _E,
         Verdict.PARTIAL,
@@ -152,9 +153,7 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.SCHEDULER_EMPTY: Meaning(
         _E, Verdict.PARTIAL, "the learning rate starts anew; `accept=partial` takes it all the same"
     ),
-    Code.RNG_EMPTY: Meaning(
-        _E, Verdict.PARTIAL, "dropout and shuffling will differ; `accept=partial` takes it all the same"
-    ),
+    Code.RNG_EMPTY: Meaning(_E, Verdict.PARTIAL, _NO_RNG),
     Code.RANKS_MISSING: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
     Code.SAFETENSORS_SHORT: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
     Code.SAFETENSORS_HEADER: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
@@ -178,14 +177,14 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.ZERO_TAIL: Meaning(_W, None, "compare it with a copy: a disk that was full or lost power leaves zeros"),
     Code.JSON_SHAPE: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
     Code.CONFIG_DISAGREES: Meaning(_W, None, "look whether config.json belongs to these weights"),
-    Code.INDEX_DISAGREES: Meaning(_W, None, "write the index again from the shards; most loaders do not mind"),
+    Code.INDEX_DISAGREES: Meaning(
+        _W, None, "`lastgood fix` writes the index again from the shards; most loaders do not mind"
+    ),
     Code.SHARD_STRAY: Meaning(_W, None, "look whether shards of two saves were mixed"),
     Code.OPTIMIZER_DISAGREES: Meaning(_E, Verdict.CORRUPT, "look whether it is another model's optimizer"),
     Code.RATE_ZERO: Meaning(_I, None, "nothing: every schedule that decays to zero ends there"),
     Code.SCALER_MISSING: Meaning(_W, None, "the loss scale starts anew: a few steps may be skipped"),
-    Code.RNG_INCOMPLETE: Meaning(
-        _E, Verdict.PARTIAL, "dropout and shuffling will differ; `accept=partial` takes it all the same"
-    ),
+    Code.RNG_INCOMPLETE: Meaning(_E, Verdict.PARTIAL, _NO_RNG),
     Code.RNG_BASELINE: Meaning(
         _I, None, "nothing: dropout and shuffling differ from those of a run that nobody interrupted"
     ),
@@ -197,7 +196,7 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.TENSORS_LOST: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
     Code.TENSORS_CHANGED: Meaning(_W, None, "look whether the model was changed on purpose"),
     Code.WRAPPER_PREFIX: Meaning(
-        _W, None, "strip the prefix before you load it elsewhere: most loaders skip such tensors without a word"
+        _W, None, "`lastgood fix` takes it away: most loaders skip such tensors without a word"
     ),
     Code.WEIGHTS_UNCHANGED: Meaning(
         _W, None, "look whether the optimizer was given the model's parameters, and whether the right model is saved"
@@ -236,7 +235,7 @@ class Finding:
 
 
 # Proven damage outranks all; what could not be read comes before what is missing, since it may hide it.
-_GRAVEST_FIRST: Final = (
+GRAVEST_FIRST: Final = (
     Verdict.CORRUPT,
     Verdict.UNREADABLE,
     Verdict.INCOMPLETE,
@@ -248,4 +247,4 @@ _GRAVEST_FIRST: Final = (
 def conclude(findings: Iterable[Finding]) -> Verdict:
     """The verdict that the gravest finding forces; complete where none forces any."""
     forced = {MEANINGS[finding.code].verdict for finding in findings}
-    return next((verdict for verdict in _GRAVEST_FIRST if verdict in forced), Verdict.COMPLETE)
+    return next((verdict for verdict in GRAVEST_FIRST if verdict in forced), Verdict.COMPLETE)

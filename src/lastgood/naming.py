@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 OWN_PREFIX: Final = ".lastgood"
 FILE_LIST: Final = ".lastgood.json"  # inside a checkpoint, by our CheckpointManager
@@ -14,6 +14,9 @@ BASELINE: Final = "lastgood_baseline"  # key beside random states that were made
 ROOT_MARKER: Final = ".lastgood-root"
 OWN_FOLDER: Final = ".lastgood"
 ROOT_FOLDER: Final = "."
+
+COMPILED: Final = "_orig_mod."  # what torch.compile puts into the names of tensors
+PARALLEL: Final = "module."  # what data-parallel wrappers put before all of them
 
 # Matched whole: `checkpoint-5000.backup` is a copy, not checkpoint 5000.
 _NUMBERED: Final = tuple(
@@ -80,6 +83,15 @@ def marks_progress(name: str) -> bool:
 def is_ours(name: str) -> bool:
     """Whether lastgood wrote it: left out of every inventory."""
     return name.startswith(OWN_PREFIX)
+
+
+def bare_names(tensors: Iterable[str]) -> dict[str, str]:
+    """By each tensor's name, the one that the model itself has for it: without those of the wrappers."""
+    bare = {name: name.replace(COMPILED, "") for name in tensors}
+    # A module may really be called so: a wrapper puts it before every name.
+    while bare and all(name.startswith(PARALLEL) for name in bare.values()):
+        bare = {name: rest.removeprefix(PARALLEL) for name, rest in bare.items()}
+    return bare
 
 
 def root_names(roots: Sequence[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood import naming
 from lastgood.checks.telling import some
 from lastgood.facts import Component
 from lastgood.findings import Code, Finding
@@ -17,8 +18,6 @@ _EMBEDDINGS: Final = (
     "embed_tokens.weight", "wte.weight", "word_embeddings.weight", "shared.weight", "tok_embeddings.weight",
     "embed_in.weight",
 )  # fmt: skip
-_COMPILED: Final = "_orig_mod."  # torch.compile
-_PARALLEL: Final = "module."  # DataParallel, DistributedDataParallel
 _NOT_ALL_THERE: Final = (Code.WEIGHTS_MISSING, Code.SHARD_MISSING)
 _WIDTHS: Final = ("hidden_size", "n_embd", "d_model")
 
@@ -51,11 +50,11 @@ def check_no_tensor_was_lost(facts: Facts) -> Iterator[Finding]:
 def check_names_bear_no_wrapper(facts: Facts) -> Iterator[Finding]:
     """No tensor is named after torch.compile or a data-parallel wrapper: loaders of the bare model skip such ones."""
     names = facts.weights
-    compiled = [name for name in names if _COMPILED in name]
+    compiled = [name for name in names if naming.COMPILED in name]
     if compiled:
-        yield Finding(Code.WRAPPER_PREFIX, None, f"{len(compiled)} of {len(names)} names bear `{_COMPILED}`")
-    if names and all(name.startswith(_PARALLEL) for name in names):
-        yield Finding(Code.WRAPPER_PREFIX, None, f"every name begins with `{_PARALLEL}`")
+        yield Finding(Code.WRAPPER_PREFIX, None, f"{len(compiled)} of {len(names)} names bear `{naming.COMPILED}`")
+    if names and all(name.startswith(naming.PARALLEL) for name in names):
+        yield Finding(Code.WRAPPER_PREFIX, None, f"every name begins with `{naming.PARALLEL}`")
 
 
 def check_index_agrees_with_shards(facts: Facts) -> Iterator[Finding]:
@@ -101,10 +100,8 @@ def weights_are_readable(facts: Facts) -> bool:
 
 def _bare(weights: Mapping[str, str]) -> Mapping[str, str]:
     """By their names without wrappers: those are another check's."""
-    names = [name.replace(_COMPILED, "") for name in weights]
-    if all(name.startswith(_PARALLEL) for name in names):
-        names = [name.removeprefix(_PARALLEL) for name in names]
-    return dict(zip(names, weights.values(), strict=True))
+    bare = naming.bare_names(weights)
+    return {bare[name]: kind for name, kind in weights.items()}
 
 
 def _index_findings(path: str, mapping: Mapping[str, str], shards: Mapping[str, FileFacts]) -> Iterator[Finding]:

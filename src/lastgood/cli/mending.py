@@ -1,67 +1,214 @@
-"""Mending what is damaged."""
+"""Mending what is damaged, or lacks something."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lastgood.cli.base import GOOD, WANTING, commands, complain, settings_with
-from lastgood.errors import CannotMend
+from lastgood.cli.base import GOOD, NOT_DONE, WANTING, commands, complain, settings_with
+from lastgood.errors import CannotMend, LastgoodError, NotACheckpoint
 from lastgood.facts import report_as_json
 from lastgood.findings import SOUND, Severity, Verdict
 
 if TYPE_CHECKING:
-    from lastgood.facts import Report
-    from lastgood.mending import Mending
+    from collections.abc import Iterator
+
+    from lastgood.cloud import Bundle
+    from lastgood.facts import Facts, Report
+    from lastgood.mending import Plan
     from lastgood.remote import Store
     from lastgood.settings import Settings
 
 
 @commands.command()
-@click.argument("path", metavar="PATH")
-@click.option("--run", help="Its run, where its place does not tell.")
+@click.argument("path", metavar="PATH", required=False)
+@click.option("--all", "folder", metavar="RUN", help="Every checkpoint in this folder.")
+@click.option("--run", help="Its run in the cloud, where its place does not tell.")
+@click.option("--local", is_flag=True, help="Do not look for a copy in the cloud.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--no-backup", is_flag=True, help="Do not keep what was replaced as FILE.backup.")
-@click.option("--json", "as_json", is_flag=True, help="What was done, and the report afterwards, as JSON.")
-def fix(path: str, *, run: str | None, dry_run: bool, no_backup: bool, as_json: bool) -> int:
-    """Fetch the damaged files of the checkpoint at PATH from a proven copy of the same save. No service is needed."""
-    from lastgood.cloud import Remote
-    from lastgood.pulling import opened
-    from lastgood.verify import verify
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each: what was done, and the report.")
+def fix(
+    path: str | None,
+    *,
+    folder: str | None,
+    run: str | None,
+    local: bool,
+    dry_run: bool,
+    no_backup: bool,
+    as_json: bool,
+) -> int:
+    """Mend the checkpoint at PATH, and say what a resume from it will be like. No service is needed.
 
-    settings, path = settings_with(), os.path.abspath(path)
-    report = verify(path, digest=settings.digest, threads=settings.verify_threads)
-    if not _is_damaged(report):
-        _say(as_json, {"path": path, "files": [], "report": report_as_json(report)}, f"{path}: nothing is damaged")
-        return GOOD if report.verdict is Verdict.COMPLETE else WANTING
-    with opened(Remote.needed_of(settings)) as store:
-        from lastgood.mending import mend
+    What is damaged is fetched from a proven copy of the same save, where there is one. Missing random states, a missing
+    training state, wrappers' names, a shard index, configuration and tokenizer are mended from what is there. What
+    cannot be mended honestly is refused, and left as it is.
+    """
+    if (path is None) == (folder is None):
+        raise click.UsageError("name one PATH, or a run's folder with --all")
+    bench = _Bench(settings_with(), run, local=local, dry_run=dry_run, backup=not no_backup, as_json=as_json)
+    if path is not None:
+        return bench.mend(os.path.abspath(path))
+    return bench.mend_all(os.path.abspath(folder or "."))
 
-        plan = _plan(store, path, run, report, settings)
-        for file in plan.files if not as_json else ():
-            click.echo(f"{file.path}: {file.bytes:,} bytes from {store.remote.url(plan.bundle.copy.key)}")
-        told: dict[str, Any] = {"path": path, "files": [file.path for file in plan.files]}
-        if dry_run:
-            _say(as_json, {**told, "report": report_as_json(report)}, "nothing was changed")
+
+class _Bench:
+    """How the person wants it done."""
+
+    def __init__(
+        self, settings: Settings, run: str | None, *, local: bool, dry_run: bool, backup: bool, as_json: bool
+    ) -> None:
+        self._settings, self._run = settings, run
+        self._from_cloud = bool(settings.remote) and not local
+        self._dry_run, self._backup, self._as_json = dry_run, backup, as_json
+
+    def mend_all(self, folder: str) -> int:
+        paths = list(_checkpoints_in(folder))
+        worst, told = GOOD, []
+        for number, path in enumerate(paths, 1):
+            if not self._as_json:
+                click.echo(f"[{number}/{len(paths)}] {os.path.basename(path)}")
+            try:
+                code = self.mend(path)
+            except CannotMend as error:
+                code = WANTING
+                self._say({"path": path, "repairs": [], "refused": [str(error)]}, f"  refused: {error}")
+            except LastgoodError as error:
+                code = NOT_DONE
+                complain(str(error))
+            told.append(code)
+            worst = max(worst, code)
+        if not self._as_json:
+            good = told.count(GOOD)
+            click.echo(f"{len(paths)} checkpoints: {good} good, {len(paths) - good} not")
+        return worst
+
+    def mend(self, path: str) -> int:
+        facts, report = self._examined(path)
+        if report.still_changing:
+            raise CannotMend(f"{path}: somebody is writing to it")
+        plan, found = self._planned(facts, report)
+        for reason in plan.refused if not self._as_json else ():
+            click.echo(f"  not done: {reason}")
+        if not plan.repairs:
+            complete = report.verdict is Verdict.COMPLETE
+            text = (
+                "nothing is damaged"
+                if complete
+                else f"it was mended before, and is {report.verdict}: no more can be done"
+            )
+            self._say(_told(report, plan), f"{path}: {text}")
             return GOOD
-        after = mend(store, plan, backup=not no_backup, threads=settings.verify_threads)
-    _say(as_json, {**told, "report": report_as_json(after)}, f"{path} is {after.verdict}")
-    return GOOD if after.verdict in SOUND else WANTING
+        self._tell_repairs(plan)
+        if self._dry_run:
+            self._say(_told(report, plan), f"  it would be {plan.promised} then; nothing was changed")
+            return GOOD
+        facts, report = self._carried_out(plan, found)
+        self._tell_done(facts, report, plan)
+        return GOOD if report.verdict in SOUND else WANTING
+
+    def _examined(self, path: str) -> tuple[Facts, Report]:
+        from lastgood.progress import progress_bar
+        from lastgood.verify import examine
+
+        with progress_bar(path, sys.stderr) as hears:
+            return examine(path, digest=self._settings.digest, threads=self._settings.verify_threads, on_bytes=hears)
+
+    def _planned(self, facts: Facts, report: Report) -> tuple[Plan, Bundle | None]:
+        """From a copy, where that is to be had: it gives back the very bytes. Otherwise from what is here."""
+        from lastgood.mending import neighbours_of, plan_repairs
+
+        no_copy = ""
+        if self._from_cloud and _is_damaged(report):
+            try:
+                return self._planned_from_copy(facts, report)
+            except CannotMend as error:
+                no_copy = str(error)
+        try:
+            return plan_repairs(facts, report, neighbours_of(report.path)), None
+        except CannotMend as error:
+            hint = no_copy or ("" if self._from_cloud else "no copy was looked for: " + self._why_no_copy())
+            raise CannotMend(f"{error}; {hint}") from None
+
+    def _why_no_copy(self) -> str:
+        return "--local" if self._settings.remote else "the setting `remote` is not set"
+
+    def _planned_from_copy(self, facts: Facts, report: Report) -> tuple[Plan, Bundle]:
+        from lastgood.cloud import Remote
+        from lastgood.pulling import opened
+
+        with opened(Remote.needed_of(self._settings)) as store:
+            return _plan_fetching(store, facts, report, self._run, self._settings)
+
+    def _carried_out(self, plan: Plan, found: Bundle | None) -> tuple[Facts, Report]:
+        from lastgood.progress import progress_bar
+
+        how: dict[str, Any] = {"backup": self._backup, "threads": self._settings.verify_threads}
+        with progress_bar(plan.path, sys.stderr) as hears:
+            if found is None:
+                from lastgood.mending import carry_out
+                from lastgood.mending.making import maker
+
+                return carry_out(plan, maker(plan, hears), digest=self._settings.digest, hears=hears, **how)
+            from lastgood.cloud import Remote
+            from lastgood.mending.copies import carry_out_fetching
+            from lastgood.pulling import opened
+
+            with opened(Remote.needed_of(self._settings)) as store:
+                return carry_out_fetching(store, plan, found, hears=hears, **how)
+
+    def _tell_repairs(self, plan: Plan) -> None:
+        for repair in plan.repairs if not self._as_json else ():
+            click.echo(f"  {repair.file}: {'; '.join(repair.does)}")
+
+    def _tell_done(self, facts: Facts, report: Report, plan: Plan) -> None:
+        from lastgood.inspection import outlook
+
+        sentences = outlook(facts, report)
+        for sentence in sentences if not self._as_json else ():
+            click.echo(f"  · {sentence}")
+        told = {**_told(report, plan), "outlook": list(sentences)}
+        self._say(told, f"{report.path} is {report.verdict}")
+
+    def _say(self, data: dict[str, Any], text: str) -> None:
+        click.echo(json.dumps(data) if self._as_json else text)
+
+
+def _told(report: Report, plan: Plan) -> dict[str, Any]:
+    from lastgood.mending.words import plan_as_json
+
+    return {**plan_as_json(plan), "report": report_as_json(report)}
 
 
 def _is_damaged(report: Report) -> bool:
     return any(finding.severity is Severity.ERROR for finding in report.findings)
 
 
-def _plan(store: Store, path: str, run: str | None, report: Report, settings: Settings) -> Mending:
-    from lastgood.mending import plan_mending
+def _checkpoints_in(folder: str) -> Iterator[str]:
+    """Those of this run, by number; links and copies are another's business."""
+    from lastgood import naming
+    from lastgood.discovery import discover
+
+    if not os.path.isdir(folder):
+        raise NotACheckpoint(f"{folder}: no such folder")
+    found = [c for c in discover(folder).candidates if c.run == naming.ROOT_FOLDER and not c.copy]
+    if not found:
+        raise NotACheckpoint(f"{folder} holds no checkpoints; name the folder that they lie in")
+    return (os.path.join(folder, c.relative_path) for c in sorted(found, key=lambda found: found.number))
+
+
+def _plan_fetching(
+    store: Store, facts: Facts, report: Report, run: str | None, settings: Settings
+) -> tuple[Plan, Bundle]:
+    from lastgood.mending.copies import plan_fetching
     from lastgood.placing import is_below, run_meant
     from lastgood.remote import find_copies, find_runs
 
-    folder = os.path.dirname(path)
+    folder = os.path.dirname(report.path)
     sides = ((settings.root,) if settings.root else (), settings.roots)
     roots = next((roots for roots in sides if any(is_below(folder, root) for root in roots)), ())
     meant = run_meant(folder, run, roots, find_runs(store))
@@ -70,8 +217,5 @@ def _plan(store: Store, path: str, run: str | None, report: Report, settings: Se
     found = find_copies(store, meant[0])
     for why in found.broken.values():
         complain(f"warning: {why}")
-    return plan_mending(path, report, found.copies, store, threads=settings.verify_threads)
-
-
-def _say(as_json: bool, data: dict[str, Any], text: str) -> None:
-    click.echo(json.dumps(data) if as_json else text)
+    fingerprint = facts.inventory.fingerprint
+    return plan_fetching(report, fingerprint, found.copies, store, threads=settings.verify_threads)

@@ -115,10 +115,14 @@ def _world_size(names: frozenset[str], files: Mapping[str, FileFacts]) -> int | 
     """How many processes saved: as recorded in the arguments, or by the highest number among the files."""
     if not (ranks := _ranks(names)):
         return 1 if "rng_state.pth" in names else None
+    return max(recorded_processes(files) or 0, max(ranks) + 1)
+
+
+def recorded_processes(files: Mapping[str, FileFacts]) -> int | None:
+    """As its arguments tell. Where every node saves for itself, each disk has the files of its own processes only."""
     arguments = _arguments(files)
-    # Where every node saves for itself, each disk has the files of its own processes only.
     recorded = None if arguments.get("save_on_each_node") else _attributes(arguments.get("distributed_state"))
-    return max(base.whole_number((recorded or {}).get("num_processes")) or 0, max(ranks) + 1)
+    return base.whole_number((recorded or {}).get("num_processes"))
 
 
 def _arguments(files: Mapping[str, FileFacts]) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -91,9 +92,15 @@ def read_state(folder: str) -> dict[str, Any]:
     return state
 
 
-def load_plainly(path: str, device: str = "cpu") -> Any:
-    """What a torch file holds: tensors, plain values and NumPy's, nothing that would run. UnpicklingError otherwise."""
+def load_plainly(path: str, device: str = "cpu", *, mapped: bool = False) -> Any:
+    """What a torch file holds: tensors, plain values and NumPy's, nothing that would run. UnpicklingError otherwise.
+
+    `mapped`: the tensors stay in the file until they are used, where it is not packed and not of the oldest format.
+    """
     with torch.serialization.safe_globals(_numpy_pieces()):
+        if mapped:
+            with suppress(RuntimeError):
+                return torch.load(path, map_location=device, weights_only=True, mmap=True)
         return torch.load(path, map_location=device, weights_only=True)
 
 

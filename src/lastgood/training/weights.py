@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import safetensors.torch
 import torch
 
+from lastgood import naming
 from lastgood.errors import NotACheckpoint
 from lastgood.layouts import base
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 SAFETENSORS: Final = "model.safetensors"
 TORCH: Final = "pytorch_model.bin"
-_COMPILED: Final = "_orig_mod."
-_PARALLEL: Final = "module."
 
 Weights = dict[str, Any]
 
@@ -37,7 +36,7 @@ def unwrapped(model: Any) -> Any:
 
 def weights_of(model: Any) -> Weights:
     """The model's state under its own names; parts of it may be compiled on their own."""
-    return {name.replace(_COMPILED, ""): value for name, value in unwrapped(model).state_dict().items()}
+    return {name.replace(naming.COMPILED, ""): value for name, value in unwrapped(model).state_dict().items()}
 
 
 def write_weights(folder: str, weights: Weights, *, as_safetensors: bool) -> None:
@@ -89,22 +88,14 @@ def load_weights(model: Any, weights: Weights, *, strict: bool) -> None:
 
 def fitted(saved: Collection[str], wanted: Collection[str]) -> dict[str, str]:
     """By each wanted name, the one under which it was saved: the prefixes of wrappers, on either side, do not count."""
-    by_bare_name = {bare: name for name, bare in _bare_names(saved).items()}
+    by_bare_name = {bare: name for name, bare in naming.bare_names(saved).items()}
     places: dict[str, str] = {}
-    for name, bare in _bare_names(wanted).items():
+    for name, bare in naming.bare_names(wanted).items():
         # Bare names first: among names with a wrapper's prefix, an equal one may be that of another tensor.
         found = by_bare_name.get(bare, name)
         if found in saved:
             places[name] = found
     return places
-
-
-def _bare_names(names: Collection[str]) -> Mapping[str, str]:
-    bare = {name: name.replace(_COMPILED, "") for name in names}
-    # A module may really be called so: a wrapper puts it before every name.
-    while bare and all(name.startswith(_PARALLEL) for name in bare.values()):
-        bare = {name: rest.removeprefix(_PARALLEL) for name, rest in bare.items()}
-    return bare
 
 
 def _with_shared(state: Weights, wanted: Mapping[str, Any]) -> Weights:

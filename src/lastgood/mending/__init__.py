@@ -1,0 +1,11 @@
+"""Mending a checkpoint, without ever losing a byte: planned first, and put back if it is not then as was planned.
+
+Each file is written beside its place and put there by a rename; what lay there stays as FILE.backup.
+"""
+
+from lastgood.mending.carrying import carry_out
+from lastgood.mending.neighbours import Neighbour, neighbours_of
+from lastgood.mending.planning import plan_repairs
+from lastgood.mending.words import Plan, Repair
+
+__all__ = ["Neighbour", "Plan", "Repair", "carry_out", "neighbours_of", "plan_repairs"]

@@ -1,0 +1,63 @@
+"""The other checkpoints of the same run: what a broken one can be given back from them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from lastgood import naming
+from lastgood.discovery import discover
+from lastgood.errors import LastgoodError
+from lastgood.facts import Level
+from lastgood.verify import examine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lastgood.facts import Facts
+
+_ASKED: Final = 8  # the nearest ones: a run may have thousands
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Another checkpoint of the run, as far as headers tell."""
+
+    path: str
+    layout: str
+    step: int | None
+    epoch: float | None
+    weights: Mapping[str, tuple[int, ...]]  #: shapes, by bare names; empty where they are not all there
+    sound: frozenset[str]  #: its files in which nothing is wrong
+
+
+def neighbours_of(path: str) -> list[Neighbour]:
+    """Those in the same folder, the nearest by number first."""
+    run_folder, name = os.path.split(os.path.abspath(path))
+    own = naming.step_in_name(name)
+    others = [c for c in discover(run_folder).candidates if c.run == naming.ROOT_FOLDER and c.name != name]
+    others.sort(key=lambda found: (found.copy, abs(found.number - (own or 0)), found.number))
+    found = (_looked_at(os.path.join(run_folder, other.relative_path)) for other in others[:_ASKED])
+    return [neighbour for neighbour in found if neighbour is not None]
+
+
+def shapes_of(facts: Facts) -> dict[str, tuple[int, ...]]:
+    """The model, as far as its weights tell: the shape of each, by the name without a wrapper's prefix."""
+    bare = naming.bare_names(facts.weights)
+    return {bare[name]: tensor.shape for name, tensor in facts.weights.items()}
+
+
+def _looked_at(path: str) -> Neighbour | None:
+    try:
+        facts, _report = examine(path, Level.QUICK)
+    except LastgoodError:
+        return None
+    return Neighbour(
+        path=path,
+        layout=facts.layout,
+        step=facts.progress.step if facts.progress.step is not None else facts.step_by_name,
+        epoch=facts.progress.epoch,
+        weights={} if facts.lacking else shapes_of(facts),
+        sound=frozenset(file.path for file in facts.files.values() if not file.problems),
+    )

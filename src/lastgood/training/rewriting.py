@@ -1,0 +1,69 @@
+"""Files of torch, written anew for a checkpoint that is mended. What is kept of them is loaded inertly."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from lastgood import naming
+from lastgood.errors import CannotMend
+from lastgood.training import rng, state
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# As Trainer calls them: transformers, `Trainer._save_rng_state`.
+_OF_TRAINER: Final = {
+    "python": "python_rng_state",
+    "numpy": "numpy_rng_state",
+    "cpu": "torch_rng_state",
+    "cuda": "cuda_rng_state",
+}
+
+
+def write_state(before: str, path: str, entries: Mapping[str, Any], *, random: bool, names: Mapping[str, str]) -> None:
+    """The training state at `before`, if there is one, with these entries and states; weights inside by these names.
+
+    CannotMend where it holds what could not be loaded without trusting it.
+    """
+    found = _loaded(before) if os.path.exists(before) else {}
+    content = {**found, **entries}
+    if random:
+        known = {key: value for key, value in (content.get(state.RNG) or {}).items() if value is not None}
+        content[state.RNG] = {**rng.save_rng_states(), **known, naming.BASELINE: True}
+    if names:
+        content[state.MODEL] = {names.get(name, name): value for name, value in content[state.MODEL].items()}
+    _save(content, path)
+
+
+def write_random_states(before: str, path: str) -> None:
+    """Trainer's `rng_state.pth`: what is there, and what is missing as it is now."""
+    known = (
+        {key: value for key, value in _loaded(before).items() if value is not None} if os.path.exists(before) else {}
+    )
+    now = rng.save_rng_states()
+    own = {ours: now[theirs] for ours, theirs in _OF_TRAINER.items() if theirs in now}
+    _save({**own, **known, naming.BASELINE: True}, path)
+
+
+def rename_tensors(before: str, path: str, names: Mapping[str, str]) -> None:
+    """A file of `torch.save` that holds weights by their names, with other ones."""
+    weights = _loaded(before)
+    renamed = {names.get(name, name): value for name, value in weights.items()}
+    _save(type(weights)(renamed), path)
+
+
+def _loaded(path: str) -> Any:
+    try:
+        return state.load_plainly(path, mapped=True)
+    except pickle.UnpicklingError as error:
+        why = " ".join(str(error).split())[:200]
+        raise CannotMend(f"{path} holds more than tensors and plain values, and is not rewritten: {why}") from None
+
+
+def _save(content: Any, path: str) -> None:
+    torch.save(content, path)
+    state.load_plainly(path, "meta")  # what cannot be loaded again must not pass for mended

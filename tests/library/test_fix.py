@@ -1,0 +1,374 @@
+"""What is broken is mended as was promised, or refused and left byte for byte as it was."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+import safetensors.torch
+import torch
+
+import injuries as hurt
+from builders import make_hf_checkpoint, make_plain_checkpoint, plain_state, pth_files, saved, write_files
+from commanding import run, settle_in
+from lastgood.findings import Code
+from lastgood.naming import BASELINE
+from lastgood.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Make = Callable[[Path], Path]
+    Injure = Callable[[Path], None]
+
+STEP: Final = 200
+NAME: Final = f"checkpoint-{STEP}"
+STATE: Final = "training_state.pt"
+WEIGHTS: Final = "model.safetensors"
+INDEX: Final = "model.safetensors.index.json"
+
+PLAIN: Final = make_plain_checkpoint
+HF: Final = make_hf_checkpoint
+SHARDED: Final = partial(make_hf_checkpoint, shards=3)
+RANKS: Final = partial(make_hf_checkpoint, ranks=2)
+
+
+def in_file(name: str, injure: Injure) -> Injure:
+    return lambda checkpoint: injure(checkpoint / name)
+
+
+def both(*injuries: Injure) -> Injure:
+    def injure(checkpoint: Path) -> None:
+        for each in injuries:
+            each(checkpoint)
+
+    return injure
+
+
+def wrap(prefix: str, *, infix: str = "") -> Injure:
+    """Every tensor of every weights file, and of the index, under a wrapper's name."""
+
+    def wrapped(name: str) -> str:
+        return prefix + name.replace(".", f".{infix}", 1)
+
+    def injure(checkpoint: Path) -> None:
+        for file in checkpoint.glob("*.safetensors"):
+            tensors = safetensors.torch.load_file(file)
+            renamed = {wrapped(name): tensor for name, tensor in tensors.items()}
+            safetensors.torch.save_file(renamed, file, {"format": "pt"})
+        for file in checkpoint.glob("*.index.json"):
+            index = json.loads(file.read_text())
+            index["weight_map"] = {wrapped(name): shard for name, shard in index["weight_map"].items()}
+            file.write_text(json.dumps(index))
+
+    return injure
+
+
+def save_weights_with_torch(checkpoint: Path) -> None:
+    weights = safetensors.torch.load_file(checkpoint / WEIGHTS)
+    (checkpoint / WEIGHTS).unlink()
+    (checkpoint / "pytorch_model.bin").write_bytes(saved({f"module.{name}": t for name, t in weights.items()}))
+
+
+def put_weights_inside(checkpoint: Path) -> None:
+    for name in (WEIGHTS, "config.json", "generation_config.json"):
+        (checkpoint / name).unlink()
+    weights = {f"_orig_mod.{name}": tensor for name, tensor in torch.nn.Linear(8, 4, bias=False).state_dict().items()}
+    (checkpoint / STATE).write_bytes(saved(plain_state(STEP) | {"model_state_dict": weights}))
+
+
+def forget_a_tensor(index: Path) -> None:
+    content = json.loads(index.read_text())
+    del content["weight_map"]["layers.1.weight"]
+    index.write_text(json.dumps(content))
+
+
+def remove_tokenizer(checkpoint: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (checkpoint / name).unlink()
+
+
+def only_numpys(states: Path) -> None:
+    content = torch.load(states, weights_only=False)
+    states.write_bytes(saved({"numpy": content["numpy"]}))
+
+
+MENDED: Final = [
+    pytest.param(PLAIN, in_file(STATE, hurt.remove), {STATE}, "partial", id="no training state"),
+    pytest.param(PLAIN, in_file(STATE, hurt.leave_out("rng_states")), {STATE}, "complete", id="no random states"),
+    pytest.param(
+        PLAIN, in_file(STATE, hurt.change_state(rng_states={})), {STATE}, "complete", id="empty random states"
+    ),
+    pytest.param(
+        PLAIN, in_file(STATE, hurt.change_state(rng_states={"torch_rng_state": torch.get_rng_state()})), {STATE},
+        "complete", id="random states of torch alone",
+    ),
+    pytest.param(
+        PLAIN, in_file(STATE, hurt.leave_out("scheduler_state_dict")), {STATE}, "partial", id="a state without entries"
+    ),
+    pytest.param(PLAIN, in_file(STATE, hurt.leave_out("best_loss")), {STATE}, "complete", id="no best loss"),
+    pytest.param(PLAIN, in_file("config.json", hurt.remove), {"config.json"}, "complete", id="no configuration"),
+    pytest.param(
+        PLAIN, in_file("config.json", hurt.cut_in_half), {"config.json"}, "complete", id="half a configuration"
+    ),
+    pytest.param(
+        PLAIN, in_file("tokenizer.json", hurt.break_json), {"tokenizer.json"}, "complete", id="a broken tokenizer"
+    ),
+    pytest.param(
+        PLAIN, remove_tokenizer, {"tokenizer.json", "tokenizer_config.json"}, "complete", id="no tokenizer"
+    ),
+    pytest.param(
+        PLAIN, in_file("generation_config.json", hurt.remove), {"generation_config.json"}, "complete",
+        id="no generation configuration",
+    ),
+    pytest.param(
+        PLAIN, both(in_file(STATE, hurt.remove), in_file("config.json", hurt.remove)), {STATE, "config.json"},
+        "partial", id="neither training state nor configuration",
+    ),
+    pytest.param(PLAIN, wrap("_orig_mod."), {WEIGHTS}, "complete", id="torch.compile's names"),
+    pytest.param(PLAIN, wrap("module."), {WEIGHTS}, "complete", id="a data-parallel wrapper's names"),
+    pytest.param(PLAIN, wrap("module._orig_mod."), {WEIGHTS}, "complete", id="the names of both"),
+    pytest.param(PLAIN, wrap("", infix="_orig_mod."), {WEIGHTS}, "complete", id="names of compiled parts"),
+    pytest.param(PLAIN, save_weights_with_torch, {"pytorch_model.bin"}, "complete", id="wrapped, saved by torch"),
+    pytest.param(PLAIN, put_weights_inside, {STATE}, "complete", id="wrapped, inside the training state"),
+    pytest.param(HF, in_file("rng_state.pth", hurt.remove), {"rng_state.pth"}, "complete", id="hf: no random states"),
+    pytest.param(
+        HF, in_file("rng_state.pth", only_numpys), {"rng_state.pth"}, "complete", id="hf: random states of numpy alone"
+    ),
+    pytest.param(HF, in_file("config.json", hurt.remove), {"config.json"}, "complete", id="hf: no configuration"),
+    pytest.param(SHARDED, in_file(INDEX, hurt.remove), {INDEX}, "complete", id="shards without an index"),
+    pytest.param(SHARDED, in_file(INDEX, hurt.cut_in_half), {INDEX}, "complete", id="shards with half an index"),
+    pytest.param(SHARDED, in_file(INDEX, forget_a_tensor), {INDEX}, "complete", id="an index that forgot a tensor"),
+    pytest.param(
+        SHARDED, wrap("module."), {INDEX, *(f"model-{n:05}-of-00003.safetensors" for n in (1, 2, 3))}, "complete",
+        id="shards under a wrapper's names",
+    ),
+]  # fmt: skip
+
+REFUSED: Final = [
+    pytest.param(PLAIN, in_file(WEIGHTS, hurt.cut_in_half), "model.safetensors", id="half the weights"),
+    pytest.param(PLAIN, in_file(WEIGHTS, hurt.remove), "no weights", id="no weights"),
+    pytest.param(
+        PLAIN, both(in_file(WEIGHTS, hurt.cut_in_half), in_file(STATE, hurt.leave_out("rng_states"))),
+        "model.safetensors", id="half the weights, and no random states",
+    ),
+    pytest.param(PLAIN, in_file(STATE, hurt.flip_bit_in_storage), "nothing but a copy mends", id="a flipped bit"),
+    pytest.param(
+        PLAIN, both(in_file(STATE, hurt.remove), in_file(WEIGHTS, hurt.cut_last_byte)), "model.safetensors",
+        id="no training state, and damaged weights",
+    ),
+    pytest.param(HF, in_file("trainer_state.json", hurt.remove), "never finished", id="hf: its last file"),
+    pytest.param(HF, in_file("optimizer.pt", hurt.remove), "brings its moments back", id="hf: no optimizer"),
+    pytest.param(
+        HF, in_file("rng_state.pth", hurt.flip_bit_in_storage), "nothing but a copy mends", id="hf: a flipped bit"
+    ),
+    pytest.param(RANKS, in_file("rng_state_1.pth", hurt.remove), "rank 1 is not there", id="hf: a rank's states"),
+    pytest.param(
+        SHARDED, in_file("model-00002-of-00003.safetensors", hurt.remove), "promises it", id="a missing shard"
+    ),
+    pytest.param(
+        SHARDED,
+        both(in_file(INDEX, hurt.remove), in_file("model-00003-of-00003.safetensors", hurt.remove)),
+        "not all of its shards", id="neither an index nor all shards",
+    ),
+    pytest.param(
+        PLAIN, in_file(STATE, hurt.save_instead({"global_step": STEP, "what": hurt.TEMPORARY, "run": print})),
+        "would be to trust it", id="a state that holds somebody's function",
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return settle_in(tmp_path, monkeypatch)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def broken(place: Path, make: Any, injure: Injure) -> Path:
+    """A checkpoint between two healthy ones of its run."""
+    for step in (100, STEP, 300):
+        make(place / "run" / f"checkpoint-{step}", step)
+    injure(place / "run" / NAME)
+    return place / "run" / NAME
+
+
+@pytest.mark.parametrize(("make", "injure", "files", "verdict"), MENDED)
+def test_what_was_mended_is_as_was_promised_and_no_byte_is_lost(
+    place: Path, make: Make, injure: Injure, files: set[str], verdict: str
+) -> None:
+    checkpoint = broken(place, make, injure)
+    before, weights = contents(checkpoint), bare_weights(checkpoint)
+
+    code, printed, _complaint = run("fix", checkpoint, "--dry-run", "--json")
+    planned = json.loads(printed)
+    assert (code, set(planned["files"]), planned["promised"]) == (0, files, verdict)
+    assert contents(checkpoint) == before
+
+    code, printed, complaint = run("fix", checkpoint)
+    assert (code, complaint) == (0, "")
+    assert printed.splitlines()[-1] == f"{checkpoint} is {verdict}"
+    after = contents(checkpoint)
+    assert verify(str(checkpoint)).verdict == verdict
+    kept = {name.removesuffix(".backup"): content for name, content in after.items() if name.endswith(".backup")}
+    assert kept == {name: before[name] for name in files if name in before}
+    assert {name: after[name] for name in before if name not in files} == {
+        name: content for name, content in before.items() if name not in files
+    }
+    assert bare_weights(checkpoint) == weights
+
+    run("fix", checkpoint)
+    assert contents(checkpoint) == after
+
+
+def bare_weights(checkpoint: Path) -> dict[str, list[Any]]:
+    """Every weight by its name in the model, whatever it is saved under."""
+    found: dict[str, Any] = {}
+    for file in checkpoint.glob("*.safetensors"):
+        found |= safetensors.torch.load_file(file)
+    for file in checkpoint.glob("pytorch_model.bin"):
+        found |= torch.load(file)
+    return {name.replace("_orig_mod.", "").removeprefix("module."): tensor.tolist() for name, tensor in found.items()}
+
+
+@pytest.mark.parametrize(("make", "injure", "reason"), REFUSED)
+def test_what_cannot_be_mended_honestly_is_refused_and_stays_as_it_was(
+    place: Path, make: Make, injure: Injure, reason: str
+) -> None:
+    checkpoint = broken(place, make, injure)
+    before = {path: (path.read_bytes(), path.stat()) for path in checkpoint.iterdir()}
+    for options in ([], ["--no-backup"], ["--dry-run"]):
+        code, printed, complaint = run("fix", checkpoint, *options)
+        assert (code, printed) == (1, "")
+        assert reason in complaint
+        assert {path: (path.read_bytes(), path.stat()) for path in checkpoint.iterdir()} == before
+
+
+def test_without_backups_nothing_else_is_left(place: Path) -> None:
+    checkpoint = broken(place, PLAIN, in_file(STATE, hurt.leave_out("rng_states")))
+    names = sorted(path.name for path in checkpoint.iterdir())
+    assert run("fix", checkpoint, "--no-backup")[0] == 0
+    assert sorted(path.name for path in checkpoint.iterdir()) == names
+
+
+def test_a_second_backup_does_not_take_the_place_of_the_first(place: Path) -> None:
+    checkpoint = broken(place, PLAIN, in_file(STATE, hurt.leave_out("rng_states")))
+    first = (checkpoint / STATE).read_bytes()
+    run("fix", checkpoint)
+    hurt.leave_out("best_loss")(checkpoint / STATE)
+    second = (checkpoint / STATE).read_bytes()
+    run("fix", checkpoint)
+    assert (checkpoint / f"{STATE}.backup").read_bytes() == first
+    assert (checkpoint / f"{STATE}.backup.2").read_bytes() == second
+
+
+def test_times_and_permissions_stay_so_that_it_is_no_new_save(place: Path) -> None:
+    checkpoint = broken(place, PLAIN, in_file(STATE, hurt.leave_out("rng_states")))
+    (checkpoint / STATE).chmod(0o640)
+    before = (checkpoint / STATE).stat()
+    run("fix", checkpoint)
+    after = (checkpoint / STATE).stat()
+    assert (after.st_mtime_ns, after.st_mode) == (before.st_mtime_ns, before.st_mode)
+
+
+def test_added_random_states_are_marked_and_promise_nothing(place: Path) -> None:
+    checkpoint = broken(place, PLAIN, in_file(STATE, hurt.leave_out("rng_states")))
+    printed = run("fix", checkpoint)[1]
+    assert "those of the day when it was mended" in printed
+    assert torch.load(checkpoint / STATE, weights_only=False)["rng_states"][BASELINE] is True
+    report = verify(str(checkpoint))
+    assert (report.exact_resume, Code.RNG_BASELINE in {f.code for f in report.findings}) == (False, True)
+
+
+def test_a_new_training_state_has_the_step_of_the_name_and_an_epoch_between_its_neighbours(place: Path) -> None:
+    for step, epoch in ((3000, 1), (9000, 3), (12_000, 4)):
+        checkpoint = make_plain_checkpoint(place / "run" / f"checkpoint-{step}", step)
+        hurt.change_state(epoch=epoch)(checkpoint / STATE)
+    checkpoint = make_plain_checkpoint(place / "run" / "checkpoint-7500", 7500)
+    (checkpoint / STATE).unlink()
+    printed = run("fix", checkpoint)[1]
+    state = torch.load(checkpoint / STATE, weights_only=False)
+    assert (state["global_step"], state["epoch"]) == (7500, 2)
+    assert (state["optimizer_state_dict"], state["scheduler_state_dict"]) == ({}, {})
+    assert (state["best_loss"], state["epoch_losses"]) == (float("inf"), [])
+    for said in ("the optimizer starts anew: its moments are lost", "the learning rate starts anew, with its warm-up"):
+        assert said in printed
+
+
+@pytest.mark.parametrize(
+    ("others", "name", "reason"),
+    [
+        pytest.param(HF, NAME, "of hf_trainer, its save never finished", id="its run is another trainer's"),
+        pytest.param(None, "best_model", "the folder's name tells no step", id="its name tells no step"),
+        pytest.param(
+            lambda folder, step: write_files(folder, pth_files(1, 5, 10, optimizer_steps=step)), NAME,
+            "how many batches of the epoch were done", id="its run counts batches",
+        ),
+    ],
+)  # fmt: skip
+def test_no_training_state_is_made_up_where_that_would_be_a_lie(
+    place: Path, others: Any, name: str, reason: str
+) -> None:
+    if others:
+        others(place / "run" / "checkpoint-100", 100)
+    checkpoint = make_plain_checkpoint(place / "run" / name, STEP)
+    (checkpoint / STATE).unlink()
+    before = contents(checkpoint)
+    code, _printed, complaint = run("fix", checkpoint)
+    assert code == 1
+    assert reason in complaint
+    assert contents(checkpoint) == before
+
+
+def test_the_configuration_of_another_model_is_not_taken(place: Path) -> None:
+    checkpoint = make_plain_checkpoint(place / "run" / NAME, STEP)
+    make_plain_checkpoint(place / "run" / "checkpoint-300", 300, weight_rows=6)
+    (checkpoint / "config.json").unlink()
+    code, _printed, complaint = run("fix", checkpoint)
+    assert (code, "no other checkpoint of the same model" in complaint) == (1, True)
+
+
+def test_all_checkpoints_of_a_run_are_mended_in_one_go(place: Path) -> None:
+    for step in (100, 200, 300, 400):
+        make_plain_checkpoint(place / "run" / f"checkpoint-{step}", step)
+    (place / "run" / "checkpoint-200" / STATE).unlink()
+    hurt.leave_out("rng_states")(place / "run" / "checkpoint-300" / STATE)
+    hurt.cut_in_half(place / "run" / "checkpoint-400" / WEIGHTS)
+    code, printed, _complaint = run("fix", "--all", place / "run", "--json")
+    told = [json.loads(line) for line in printed.splitlines()]
+    assert code == 1
+    assert [one["files"] for one in told[:3]] == [[], [STATE], [STATE]]
+    assert "model.safetensors" in told[3]["refused"][0]
+    verdicts = [verify(str(place / "run" / f"checkpoint-{step}")).verdict for step in (100, 200, 300, 400)]
+    assert verdicts == ["complete", "partial", "complete", "incomplete"]
+    assert run("fix", "--all", place / "run")[1].splitlines()[-1] == "4 checkpoints: 3 good, 1 not"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        pytest.param([], 2, "name one PATH", id="nothing is named"),
+        pytest.param(["one", "--all", "run"], 2, "name one PATH", id="both are named"),
+        pytest.param(["nowhere"], 2, "no such folder", id="it is not there"),
+        pytest.param(["--all", "nowhere"], 2, "no such folder", id="the run is not there"),
+        pytest.param(["--all", "."], 2, "holds no checkpoints", id="the run is empty"),
+    ],
+)
+def test_what_cannot_be_meant_is_complained_of(place: Path, arguments: list[str], code: int, said: str) -> None:
+    found, printed, complaint = run("fix", *arguments)
+    assert (found, printed) == (code, "")
+    assert said in complaint
+
+
+def test_what_somebody_is_writing_to_is_left_alone(place: Path) -> None:
+    checkpoint = broken(place, PLAIN, in_file(STATE, hurt.leave_out("rng_states")))
+    before = contents(checkpoint)
+    with (checkpoint / WEIGHTS).open("r+b"):
+        code, _printed, complaint = run("fix", checkpoint)
+    assert (code, "somebody is writing to it" in complaint) == (1, True)
+    assert contents(checkpoint) == before
