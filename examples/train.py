@@ -22,6 +22,7 @@ from lastgood import CheckpointManager, LastgoodError, Verdict, resume_point
 from lastgood.errors import NotACheckpoint
 from lastgood.findings import Severity
 from lastgood.training import DataManager, set_seed
+from lastgood.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,9 +43,8 @@ class Trainer:
         checkpoint_every_n_steps: int = 50,
         fetch: bool = False,
     ) -> None:
-        self.model, self.batch_size, self.save_every = model, batch_size, checkpoint_every_n_steps
-        self.fetch = fetch
-        self.manager = CheckpointManager(output)
+        self.model, self.fetch = model, fetch
+        self.manager = CheckpointManager(output, save_steps=checkpoint_every_n_steps)
         data = DataManager(StandardLibrary(model.config.context))
         self.loader, self.validation = data.train_loader(batch_size), data.validation_loader(batch_size)
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -59,18 +59,23 @@ class Trainer:
             raise ValueError(f"resume_from is {resume_from}, resume_checkpoint is {resume_checkpoint}: which one?")
         if start := resume_from or resume_checkpoint:
             self._go_on_from(start)
-        while self.epoch < num_epochs:
+        while self.epoch < num_epochs and not self.manager.preempted:
             self._train_epoch()
-            if self.step % self.save_every == 0 or self.epoch == num_epochs:
+            if self.manager.is_due(self.step) or self.epoch == num_epochs:
                 self._save()
+        if self.epoch < num_epochs:
+            say(f"stopped by a signal: step {self.step} is saved, and --resume-from-checkpoint {LATEST} goes on")
+            return
         say(f"{self.epoch} epochs are done, {self.step} steps: best validation loss {self.best_loss:.4f}")
 
     def _train_epoch(self) -> None:
         """What is left of the epoch, and its validation."""
         for windows in self.loader:
             self._train_step(windows)
-            if self.step % self.save_every == 0 and self.loader.order.rest():  # at its end, after the validation
+            if self.manager.is_due(self.step) and self.loader.order.rest():  # at its end, after the validation
                 self._save()
+            if self.manager.preempted:
+                return
         self.epoch += 1
         self.epoch_losses.append(self._validation_loss())
         self.best_loss = min(self.epoch_losses)
@@ -112,7 +117,6 @@ class Trainer:
             epoch=self.epoch,
             best_loss=self.best_loss,
             epoch_losses=self.epoch_losses,
-            additional_state={"batch_size": self.batch_size},
         )
         say(f"saved {os.path.basename(folder)}")
 
@@ -125,9 +129,6 @@ class Trainer:
             return
         self.step, self.epoch = saved["global_step"], saved["epoch"]
         self.best_loss, self.epoch_losses = saved["best_loss"], list(saved["epoch_losses"])
-        before = saved["additional_state"].get("batch_size", self.batch_size)
-        if before != self.batch_size:
-            say(f"warning: the batch size was {before} and is {self.batch_size}: the loss may jump")
 
     def _restored_latest(self) -> Mapping[str, Any] | None:
         """From the last good one, as lastgood names it. None where nothing has been saved yet."""
@@ -136,17 +137,17 @@ class Trainer:
 
     def _restored(self, path: str) -> Mapping[str, Any]:
         """From this one, after every byte of it was read: damaged weights load without a word."""
-        report = self.manager.verify_checkpoint(path)
+        report = verify(path)
         if report.verdict not in (Verdict.COMPLETE, Verdict.PARTIAL):
             why = next(finding for finding in report.findings if finding.severity is Severity.ERROR)
             raise NotACheckpoint(f"{path} is {report.verdict}: {why.file or 'the checkpoint'}: {why.message}")
-        saved = self.manager.load_checkpoint(path, **self._parts)
+        saved = self.manager.load_checkpoint(path, **self._parts, level=None)
         say(f"goes on at step {saved['global_step']} from {path}")
         return saved
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 trained to the end, 2 could not be done, 130 interrupted by a person."""
+    """Exit code: 0 trained to the end, 2 could not be done, 130 interrupted by a person, 143 by a signal, and saved."""
     options = options_from(arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
     logging.getLogger("lastgood").setLevel(logging.INFO)
@@ -162,14 +163,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             checkpoint_every_n_steps=options.checkpoint_every_n_steps,
             fetch=options.fetch,
         )
-        trainer.train(num_epochs=options.epochs, resume_from=start)
+        with trainer.manager:
+            trainer.manager.save_on_signals()  # a machine that is taken away says so first
+            trainer.train(num_epochs=options.epochs, resume_from=start)
     except (LastgoodError, OSError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         say(f"interrupted; --resume-from-checkpoint {LATEST} goes on")
         return 130
-    return 0
+    return 143 if trainer.epoch < options.epochs else 0
 
 
 def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -15,10 +15,22 @@ if TYPE_CHECKING:
     from lastgood.findings import Code as Code
     from lastgood.findings import Finding as Finding
     from lastgood.findings import Verdict as Verdict
+    from lastgood.quick import quick_verify_checkpoint as quick_verify_checkpoint
     from lastgood.training import CheckpointManager as CheckpointManager
+    from lastgood.training import SaveOptions as SaveOptions
 
 __version__ = "0.1.0"
-__all__ = ["CheckpointManager", "Code", "Finding", "LastgoodError", "Report", "Verdict", "resume_point"]
+__all__ = [
+    "CheckpointManager",
+    "Code",
+    "Finding",
+    "LastgoodError",
+    "Report",
+    "SaveOptions",
+    "Verdict",
+    "quick_verify_checkpoint",
+    "resume_point",
+]
 
 _HOMES: Final = {
     "CheckpointManager": "training",
@@ -26,7 +38,9 @@ _HOMES: Final = {
     "Finding": "findings",
     "LastgoodError": "errors",
     "Report": "facts",
+    "SaveOptions": "training",
     "Verdict": "findings",
+    "quick_verify_checkpoint": "quick",
     "resume_point": "client",
 }
 

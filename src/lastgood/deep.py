@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.errors import CannotTell
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from lastgood.facts import FileFacts
 
-_ZIP_MAGIC: Final = b"PK\x03\x04"
 _SECONDS: Final = 120.0  # to load torch from a cold disk, and all headers
 _SLOWEST_DISK: Final = 20_000_000  # bytes per second: files in torch's old format are read whole
 _TRIES: Final = 2
@@ -86,14 +86,15 @@ def _job_for(folder: str, file: FileFacts) -> Job | None:
     if file.format not in ("torch", "safetensors") or (file.format == "torch" and file.contents is None):
         return None
     path = os.path.join(folder, file.path)
-    return {"path": path, "format": file.format, "mapped": file.format == "torch" and _is_zip(path)}
+    return {"path": path, "format": file.format, "mapped": file.format == "torch" and _is_mappable(path)}
 
 
-def _is_zip(path: str) -> bool:
+def _is_mappable(path: str) -> bool:
+    """Not so the files of before the zip format, and those whose records are packed."""
     try:
-        with open(path, "rb") as file:
-            return file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
-    except OSError:
+        with zipfile.ZipFile(path) as found:
+            return all(record.compress_type == zipfile.ZIP_STORED for record in found.infolist())
+    except (OSError, zipfile.BadZipFile):
         return False
 
 

@@ -4,6 +4,7 @@ LastgoodError                 what stopped us from answering; the message is fit
 ├── SettingsError             a setting is unknown, or its value is wrong
 ├── NotACheckpoint            the path holds nothing that could be judged
 ├── NotAManifest              a file that was to be a manifest is none
+├── Damaged                   a checkpoint is broken, and is not loaded; or what was to be saved came out broken
 ├── CannotMend                a checkpoint cannot be mended honestly; nothing was changed
 ├── NoLongerAsJudged          a file is another one than when it was judged
 ├── NotACopy                  what lies in the store is no copy of ours, or not the one that it says it is
@@ -45,6 +46,10 @@ class NotACheckpoint(LastgoodError):
 
 class NotAManifest(LastgoodError):
     """What was to be a manifest is none."""
+
+
+class Damaged(LastgoodError):
+    """A checkpoint is broken, and is not loaded; or what was to be saved came out broken."""
 
 
 class CannotMend(LastgoodError):

@@ -93,9 +93,10 @@ def read_manifest(path: str) -> Manifest:
         raise NotAManifest(f"{path} is no manifest: {error}") from None
 
 
-def file_list_as_json(step: int, files: Iterable[FileDigest]) -> dict[str, Any]:
-    """The object of `.lastgood.json`."""
-    return {"lastgood_checkpoint": LIST_VERSION, "lastgood": __version__, "step": step, "files": _files_as_json(files)}
+def file_list_as_json(step: int, files: Iterable[FileDigest], about: Mapping[str, Any]) -> dict[str, Any]:
+    """The object of `.lastgood.json`. `about`: what people want to know of the save."""
+    told = {"lastgood_checkpoint": LIST_VERSION, "lastgood": __version__, "step": step}
+    return {**told, **about, "files": _files_as_json(files)}
 
 
 def read_file_list(folder: str) -> FileList | None:

@@ -19,7 +19,7 @@ from lastgood.records import Evidence, Record
 from lastgood.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from lastgood.facts import Report
 
@@ -46,6 +46,26 @@ def own_look(
             return resume.answer_as_json(resume.Answer(record, tuple(skipped)))
         skipped.append(refusal)
     raise resume.none_acceptable([], skipped, wishes, frozenset())
+
+
+def judged_in(run_folder: str, known: Iterable[Record] = ()) -> list[Record]:
+    """Every checkpoint of the run, each verified, but for those that are `known` and, by stat, as they were.
+
+    What cannot be judged is there without a verdict.
+    """
+    found = [c for c in discover(run_folder).candidates if c.run == naming.ROOT_FOLDER and not c.copy]
+    as_read = {(record.name, record.fingerprint): record for record in known if record.verdict is not None}
+    return [_as_read_or_judged(guess, as_read) for guess in _guessed_records(run_folder, found)]
+
+
+def _as_read_or_judged(guess: Record, as_read: Mapping[tuple[str, str], Record]) -> Record:
+    record = as_read.get((guess.name, guess.fingerprint))
+    if record is not None:
+        return replace(record, id=guess.id, branch=guess.branch)
+    try:
+        return _judged(guess, Level.FULL)
+    except (NotACheckpoint, CannotTell):
+        return guess
 
 
 def look_at(path: str, wishes: resume.Wishes, level: Level = Level.FULL) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,12 +20,16 @@ from example_job import (
     LAST,
     assert_same,
     assert_same_end,
+    ended,
     process_as_it_was,
     save_small_model,
+    started,
     uninterrupted,
 )
 from language_model import Transformer
 from lastgood.training import set_seed
+from lastgood.verify import verify
+from running import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,10 +100,27 @@ def test_a_path_is_enough_to_go_on(tmp_path: Path, right: Path, capsys: pytest.C
     assert_same_end(tmp_path, right)
 
 
-def test_another_batch_size_is_warned_of(tmp_path: Path, right: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_batch_size_is_warned_of(tmp_path: Path, right: Path, caplog: pytest.LogCaptureFixture) -> None:
     flags = ["--epochs", "1", "--batch-size", "32", "--resume-from-checkpoint", str(right / LAST)]
     assert train.main(["--model-output", str(tmp_path), *flags]) == 0
-    assert "warning: the batch size was 64 and is 32" in capsys.readouterr().out
+    assert "the batch size was 64 when it was saved, and is 32" in caplog.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_job_that_is_told_to_go_saves_and_is_gone_on_with_bit_for_bit(
+    tmp_path: Path, small: Path, right: Path, number: int
+) -> None:
+    output = tmp_path / "output"
+    job = started(output, "--pretrained-model", str(small))
+    wait_for("some steps", lambda: len(losses_of(output)) > 9)
+    os.kill(job, number)
+    assert ended(job) == 143
+    (step,) = {int(path.name.removeprefix("checkpoint-")) for path in output.glob("checkpoint-*")} - set(
+        range(0, 50, 7)
+    )
+    assert verify(str(output / f"checkpoint-{step}")).exact_resume
+    assert ended(started(output, "--resume-from-checkpoint", "latest")) == 0
+    assert_same(output, right)
 
 
 @pytest.mark.parametrize(

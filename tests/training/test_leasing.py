@@ -69,11 +69,11 @@ def test_a_failure_to_load_is_reported_in_its_own_words_and_raised(tmp_path: Pat
 def test_somebody_who_ends_the_job_says_nothing_of_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(**_: Any) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with leasing(tmp_path) as (manager, made):
-        monkeypatch.setattr(manager, "load_checkpoint", interrupted)
+        monkeypatch.setattr(manager, "_load", interrupted)
         with pytest.raises(KeyboardInterrupt):
             manager.restore_latest(SmallJob(Recipe()).model)
     assert [sent[1] for sent in made.sent] == ["/leases"]
@@ -138,7 +138,7 @@ def test_of_several_processes_the_first_speaks_for_all(tmp_path: Path) -> None:
 def test_what_fails_in_another_process_is_told_by_the_first(tmp_path: Path) -> None:
     def restore(manager: CheckpointManager, rank: int) -> str:
         if rank == 1:
-            manager.load_checkpoint = _fail  # type: ignore[assignment, method-assign]
+            manager._load = _fail  # type: ignore[assignment, method-assign]
         start = SmallJob(Recipe()).restore(manager)
         assert start is not None
         return str(start.step)
@@ -175,7 +175,7 @@ def test_the_real_service_hears_it_and_holds_nothing_afterwards(tmp_path: Path) 
     world.catalog.close()
 
 
-def _fail(**_: Any) -> None:
+def _fail(*_: Any, **__: Any) -> None:
     raise LastgoodError("it does not fit here")
 
 

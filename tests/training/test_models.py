@@ -75,7 +75,8 @@ def stepped(model: nn.Module) -> Any:
 )
 def test_a_model_with_shared_tensors_comes_back(manager: CheckpointManager, safetensors: bool, file: str) -> None:
     model = Tied()
-    path = manager.save(1, model=model, optimizer=stepped(model), tokenizer=Words(), safetensors=safetensors)
+    manager = CheckpointManager(manager.folder, settings=manager._settings, save_safetensors=safetensors)
+    path = manager.save(1, model=model, optimizer=stepped(model), tokenizer=Words())
     report = verify(path)
     assert (report.verdict, report.exact_resume) == (Verdict.COMPLETE, True)
     assert [finding for finding in report.findings if finding.severity is not Severity.INFO] == []

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from lastgood.errors import NotACheckpoint
+from lastgood.errors import Damaged, NotACheckpoint
 from lastgood.training import CheckpointManager, save_rng_states, set_seed
 from small_job import Recipe, SmallJob
 
@@ -156,8 +156,10 @@ def test_a_pickle_that_would_run_is_refused_and_not_run(tmp_path: Path) -> None:
             return os.mkdir, (str(tmp_path / "ran"),)
 
     torch.save({"model_state_dict": {}, "additional_state": Bomb()}, tmp_path / "training_state.pt")
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(Damaged, match="would run"):
         loaded(tmp_path, SmallJob(Recipe()))
+    with pytest.raises(pickle.UnpicklingError):
+        loaded(tmp_path, SmallJob(Recipe()), level=None)
     assert not (tmp_path / "ran").exists()
 
 

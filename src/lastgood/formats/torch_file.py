@@ -124,7 +124,7 @@ def _parse_zip(payload: PayloadReader, path: str) -> Parsed:
             records = directory.infolist()
             check_directory(payload, directory.start_dir, records)
             ranges = tuple(ranges_of(payload, records))
-            check_compressed(directory, records)
+            check_compressed(directory, records, payload.size)
             contents = _read_structure(payload, directory, records, ranges)
     except BrokenZip as broken:
         return Parsed("torch", None, (Finding(broken.code, path, broken.message),))

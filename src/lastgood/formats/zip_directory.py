@@ -35,7 +35,8 @@ _END_MAGIC: Final = b"PK\x05\x06"
 _END: Final = struct.Struct("<4x4H2I2x")
 _END_FULL: Final = (0xFFFF,) * 4 + (0xFFFFFFFF,) * 2
 _LARGEST_DIRECTORY: Final = 32 << 20  # 300,000 records; zipfile makes of it about ten times as much
-_LARGEST_UNPACKED: Final = 1 << 30  # of packed records; torch never packs any
+_LARGEST_UNPACKED: Final = 1 << 30  # of packed records, which torch itself never makes
+_MOST_OF_SIZE: Final = 100  # times the file's own: weights and moments hardly get smaller
 
 
 class BrokenZip(Exception):
@@ -115,10 +116,10 @@ def _local_name(payload: PayloadReader, record: zipfile.ZipInfo, length: int) ->
     return name.decode("utf-8" if record.flag_bits & _NAMES_ARE_UTF8 else "cp437", "replace")
 
 
-def check_compressed(directory: zipfile.ZipFile, records: list[zipfile.ZipInfo]) -> None:
+def check_compressed(directory: zipfile.ZipFile, records: list[zipfile.ZipInfo], size: int) -> None:
     """Unpacks every packed record: its CRC-32 is that of what comes out. BrokenZip, or TooMuch."""
     unpacked = sum(record.file_size for record in records if record.compress_type != zipfile.ZIP_STORED)
-    if unpacked > _LARGEST_UNPACKED:
+    if unpacked > max(_LARGEST_UNPACKED, _MOST_OF_SIZE * size):
         raise TooMuch(f"its packed records unpack to {unpacked} bytes")
     for record in records:
         if record.compress_type == zipfile.ZIP_STORED:

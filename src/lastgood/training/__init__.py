@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lastgood.training.data import DataManager, ResumableLoader, ShuffledOrder
 from lastgood.training.manager import CheckpointManager, Restored
+from lastgood.training.options import SaveOptions
 from lastgood.training.rng import restore_rng_states, save_rng_states, set_seed
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "DataManager",
     "Restored",
     "ResumableLoader",
+    "SaveOptions",
     "ShuffledOrder",
     "restore_rng_states",
     "save_rng_states",

@@ -106,7 +106,8 @@ class ResumableLoader:
         self.order.begin_next_epoch()
 
     def state_dict(self) -> dict[str, int]:
-        return self.order.state_dict()
+        """That of the order, and the batch size, by which others can tell how many batches that is."""
+        return {**self.order.state_dict(), "batch_size": self.batch_size}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         self.order.load_state_dict(state)

@@ -1,39 +1,31 @@
-"""Complete checkpoints out of a training job, and back into it.
-
-A checkpoint is the model as Hugging Face lays it out, where it has a configuration, and one `training_state.pt` with
-everything else; of a model without one, the weights lie in there too. `.lastgood.json` lists the files.
-"""
+"""CheckpointManager: complete checkpoints out of a training job, and back into it."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import os
-from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import torch
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 from lastgood import client, durable, naming, resume
+from lastgood.discovery import discover
 from lastgood.errors import NoCheckpointsYet
-from lastgood.facts import FileDigest
+from lastgood.facts import Component, Level, Presence
 from lastgood.findings import Verdict
-from lastgood.formats.scan import Source, scan_file
-from lastgood.inventory import take_inventory
-from lastgood.manifest import file_list_as_json
 from lastgood.settings import read_settings
 from lastgood.settings_file import settings_text
-from lastgood.training import ranks, rng, state, weights
-from lastgood.training.whole_folder import put_back, whole_folder
+from lastgood.training import loading, preemption, ranks, rng, saving
+from lastgood.training.background import Background
+from lastgood.training.options import SaveOptions
+from lastgood.training.rotation import Rotation
+from lastgood.training.whole_folder import put_back
 from lastgood.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from lastgood.facts import Report
     from lastgood.settings import Settings
 
 _log = logging.getLogger("lastgood")
@@ -56,10 +48,33 @@ class Restored:
 class CheckpointManager:
     """Saves into `folder/checkpoint-<step>`, and goes on from the last good one there."""
 
-    def __init__(self, folder: str | os.PathLike[str], *, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        settings: Settings | None = None,
+        options: SaveOptions | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        **named: Any,
+    ) -> None:
+        """`options`: as they are, as a mapping, or the path of a YAML file; single ones by their names, as
+        `save_steps=100`. SettingsError where one is unknown, or wrong.
+        """
         self.folder = os.path.abspath(folder)
+        self.options = SaveOptions.of(options, **named)
         self._settings = settings if settings is not None else read_settings(os.environ, settings_text())
+        self._background = Background()
+        self._preemption: preemption.Preemption | None = None
+        self._last_step: int | None = None
+        self._saved_after_signal = False
+        limit = self.options.save_total_limit
+        self._rotation = Rotation(self.folder, limit, self._settings) if limit else None
         durable.make_folders(self.folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def save(  # noqa: PLR0913 - one name for each thing that a job has
         self,
@@ -76,27 +91,123 @@ class CheckpointManager:
         best_loss: float = float("inf"),
         epoch_losses: Sequence[float] = (),
         additional_state: Mapping[str, Any] | None = None,
-        safetensors: bool = True,
     ) -> str:
-        """Saves everything under this step. The folder's path; it is there whole, and on the disk."""
+        """Saves everything under this step. The folder's path; it is there whole, and on the disk.
+
+        With `async_save` it is on its way there: the state is copied, and written while training goes on. The next
+        call waits for it, and raises what went wrong; what is not finished never looks as if it were.
+        """
         folder = os.path.join(self.folder, f"checkpoint-{step}")
-        self.save_checkpoint(
-            checkpoint_dir=folder,
+        self._background.wait()
+        if not ranks.is_first():
+            self._note_saved(step)
+            return folder
+        found = saving.collect(
+            step=step,
             model=model,
             optimizer=optimizer,
             scheduler=scheduler,
-            epoch=epoch,
-            global_step=step,
-            best_loss=best_loss,
-            epoch_losses=epoch_losses,
-            tokenizer=tokenizer,
-            additional_state=additional_state,
             scaler=scaler,
             dataloader=dataloader,
+            tokenizer=tokenizer,
+            epoch=epoch,
+            best_loss=best_loss,
+            epoch_losses=epoch_losses,
             metrics=metrics,
-            safetensors=safetensors,
+            additional_state=additional_state,
+            options=self.options,
         )
+        saving.require_space(folder, found)
+        received = self._preemption is not None and self._preemption.received is not None
+        if self.options.async_save and not received:
+            self._background.start(f"the save of {folder}", partial(self._write, folder, found.copied()))
+        else:
+            self._write(folder, found)
+        self._note_saved(step)
         return folder
+
+    def save_if_due(self, step: int, *, epoch_finished: bool = False, **parts: Any) -> str | None:
+        """Saves, with the arguments of `save`, where `is_due`: to be called after every step. None: it was not."""
+        return self.save(step, **parts) if self.is_due(step, epoch_finished=epoch_finished) else None
+
+    def is_due(self, step: int, *, epoch_finished: bool = False) -> bool:
+        """Whether the options ask for a save after this step, or a signal came since the last one."""
+        if step == self._last_step:
+            return False
+        if self._preemption is not None and self._preemption.received and not self._saved_after_signal:
+            return True
+        if self.options.save_strategy == "epoch":
+            return epoch_finished
+        return self.options.save_strategy == "steps" and step > 0 and step % self.options.save_steps == 0
+
+    def save_on_signals(self, *signals: int) -> None:
+        """From now on SIGTERM and SIGUSR1, or those named, make a save due; afterwards `preempted` is true.
+
+        To be called once, in the main thread. A second signal of a kind ends the job as it would have without this.
+        """
+        self._preemption = preemption.Preemption(signals or preemption.USUAL)
+
+    @property
+    def preempted(self) -> bool:
+        """A signal came, and everything was saved since: the job can end."""
+        return self._saved_after_signal
+
+    def wait(self) -> None:
+        """Until what is being saved is on the disk. Raises what went wrong with it."""
+        self._background.wait()
+
+    def close(self) -> None:
+        """As `wait`, and signals do what they did before."""
+        if self._preemption is not None:
+            self._preemption.restore()
+        self._background.wait()
+
+    def _write(self, folder: str, found: saving.Save) -> None:
+        saving.write(folder, found)
+        if self._rotation is not None:
+            self._rotation.rotate()
+
+    def _note_saved(self, step: int) -> None:
+        self._last_step = step
+        self._saved_after_signal = self._preemption is not None and self._preemption.received is not None
+
+    def resume(  # noqa: PLR0913 - one name for each thing that a job has, and each wish
+        self,
+        model: Any,
+        optimizer: Any = None,
+        scheduler: Any = None,
+        scaler: Any = None,
+        dataloader: Any = None,
+        *,
+        device: Any = None,
+        strict: bool = True,
+        wait: float = 60.0,
+        fetch: bool = False,
+    ) -> Restored | None:
+        """As the option `resume_from_checkpoint` says: from the last good one, from the one it names, or not at all.
+
+        None: training begins with its first step. FileExistsError where it is to begin anew, and the folder holds
+        checkpoints that it would write over, unless `overwrite_output_dir` allows it.
+        """
+        chosen = self.options.resume_from_checkpoint
+        if chosen is False:
+            ranks.told_by_first(self._require_none)
+            return None
+        parts: dict[str, Any] = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
+        parts |= {"dataloader": dataloader, "device": device, "strict": strict}
+        if chosen is True:
+            return self.restore_latest(model, **parts, wait=wait, fetch=fetch)
+        loaded = self._load(chosen, Level.FULL, model=model, **parts)
+        exact = verify(chosen, Level.QUICK).exact_resume
+        return Restored(step=loaded.pop("global_step"), path=chosen, exact=exact, **loaded)
+
+    def _require_none(self) -> None:
+        found = [c for c in discover(self.folder).candidates if c.run == naming.ROOT_FOLDER and not c.copy]
+        if found and not self.options.overwrite_output_dir:
+            raise FileExistsError(
+                f"{self.folder} holds {len(found)} checkpoints: resume_from_checkpoint=True goes on from the last good "
+                "one, overwrite_output_dir=True begins anew in their place"
+            )
 
     def restore_latest(  # noqa: PLR0913 - one name for each thing that a job has, and each wish
         self,
@@ -119,6 +230,7 @@ class CheckpointManager:
         that none of those that are there can be handed out is no reason to start from scratch, and neither is a store
         that does not answer. Under torch.distributed every process calls it, and the first one asks, and fetches.
         """
+        self._background.wait()
         found = ranks.told_by_first(lambda: self._last_good(wait, fetch=fetch))
         if found is None:
             return None
@@ -126,8 +238,9 @@ class CheckpointManager:
             _log.warning("%s: %s", found["name"], warning["message"])
         path = client.rebased(found, self._settings.root)
         with self._telling_how_it_goes(found):
-            loaded = self.load_checkpoint(
-                checkpoint_dir=path,
+            loaded = self._load(
+                path,
+                None,  # whoever named it has read every byte
                 model=model,
                 optimizer=optimizer,
                 scheduler=scheduler,
@@ -138,6 +251,17 @@ class CheckpointManager:
             )
         _log.info("goes on at step %s from %s", loaded["global_step"], path)
         return Restored(step=loaded.pop("global_step"), path=path, exact=found["exact_resume"], **loaded)
+
+    def _load(self, path: str, level: Level | None, *, optimizer: Any, scheduler: Any, **parts: Any) -> dict[str, Any]:
+        """As the options have it."""
+        wanted: dict[str, Any] = {
+            "optimizer": optimizer if self.options.restore_optimizer_state else None,
+            "scheduler": scheduler if self.options.restore_scheduler_state else None,
+        }
+        for name, given in (("optimizer", optimizer), ("scheduler", scheduler)):
+            if given is not None and wanted[name] is None:
+                _log.info("the state of the %s is not restored, as the options ask: it starts anew", name)
+        return loading.load_checkpoint(path, level=level, **wanted, **parts)
 
     def _last_good(self, wait: float, *, fetch: bool = False) -> Mapping[str, Any] | None:
         settings = self._settings
@@ -190,34 +314,35 @@ class CheckpointManager:
         scaler: Any = None,
         dataloader: Any = None,
         metrics: Mapping[str, Any] | None = None,
-        safetensors: bool = True,
+        **options: Any,
     ) -> None:
-        """Saves everything into this folder, in place of what is there. After an error that is as it was."""
+        """Saves everything into this folder, in place of what is there. After an error that is as it was.
+
+        `options`: those of `SaveOptions` that concern what is saved.
+        """
         if not ranks.is_first():
             return
-        content = {
-            "global_step": global_step,
-            "epoch": epoch,
-            "best_loss": best_loss,
-            "epoch_losses": list(epoch_losses),
-            "metrics": dict(metrics or {}),
-            "additional_state": dict(additional_state or {}),
-            **state.states_of(optimizer, scheduler, scaler, dataloader),
-            state.RNG: rng.save_rng_states(),
-        }
-        with whole_folder(os.fspath(checkpoint_dir)) as folder:
-            if not _write_model(folder, model, as_safetensors=safetensors):
-                content[state.MODEL] = weights.weights_of(model)
-            if tokenizer is not None:
-                tokenizer.save_pretrained(folder)
-            path = os.path.join(folder, state.FILE)
-            torch.save(content, path)
-            state.load_plainly(path, "meta")  # what cannot be loaded again must not pass for saved
-            durable.sync_tree(folder)
-            _write_list(folder, global_step)
+        found = saving.collect(
+            step=global_step,
+            model=model,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            scaler=scaler,
+            dataloader=dataloader,
+            tokenizer=tokenizer,
+            epoch=epoch,
+            best_loss=best_loss,
+            epoch_losses=epoch_losses,
+            metrics=metrics,
+            additional_state=additional_state,
+            options=SaveOptions.of(None, **options),
+        )
+        path = os.path.abspath(checkpoint_dir)
+        saving.require_space(path, found)
+        saving.write(path, found)
 
     @staticmethod
-    def load_checkpoint(
+    def load_checkpoint(  # noqa: PLR0913 - as above
         checkpoint_dir: str | os.PathLike[str],
         model: Any,
         optimizer: Any = None,
@@ -227,71 +352,39 @@ class CheckpointManager:
         *,
         scaler: Any = None,
         dataloader: Any = None,
+        level: str | None = "full",
     ) -> dict[str, Any]:
-        """Loads everything that is given and was saved. Step, epoch, losses, metrics and additional state."""
-        folder = os.fspath(checkpoint_dir)
-        found = state.read_state(folder)
-        if device is not None:
-            model.to(device)
-        inner = found.get(state.MODEL)
-        saved = weights.read_weights(folder, state.load_plainly) if inner is None else inner
-        weights.load_weights(model, saved, strict=strict)
-        state.restore("optimizer", optimizer, found)
-        state.restore("scheduler", scheduler, found)
-        state.restore("scaler", scaler, found)
-        state.restore_dataloader(dataloader, found)
-        if ranks.is_first():
-            rng.restore_rng_states(found.get(state.RNG))  # last: nothing may be drawn after it
-        else:  # with those of the first, all would draw the same
-            _log.warning("random states are saved of the first process alone: this one's stay as they are")
-        return state.progress_of(found, folder)
+        """Loads everything that is given and was saved. Step, epoch, losses, metrics and additional state.
+
+        Damaged, before anything is touched, where the checkpoint is: every byte of it is read first, or with `level`
+        "quick" the headers; None trusts it.
+        """
+        return loading.load_checkpoint(
+            os.fspath(checkpoint_dir),
+            model=model,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            scaler=scaler,
+            dataloader=dataloader,
+            device=device,
+            strict=strict,
+            level=Level(level) if level is not None else None,
+        )
 
     @staticmethod
-    def verify_checkpoint(checkpoint_dir: str | os.PathLike[str]) -> Report:
-        """What the checkpoint is worth, every byte read."""
-        return verify(os.fspath(checkpoint_dir))
+    def verify_checkpoint(checkpoint_dir: str | os.PathLike[str]) -> dict[str, bool]:
+        """By each component whether it is there and sound, every byte read. What its layout never saves is not lacking.
+
+        `lastgood.verify.verify` says more. NotACheckpoint where there is nothing to look at.
+        """
+        components = dict(verify(os.fspath(checkpoint_dir)).components)
+        where_used = (Component.SCALER, Component.DATALOADER)
+        return {
+            component.value: presence in (Presence.PRESENT, Presence.NOT_APPLICABLE)
+            for component, presence in components.items()
+            if component not in where_used or presence is not Presence.NOT_APPLICABLE
+        }
 
     save_rng_states = staticmethod(rng.save_rng_states)
     restore_rng_states = staticmethod(rng.restore_rng_states)
     set_seed = staticmethod(rng.set_seed)
-
-
-def _write_model(folder: str, model: Any, *, as_safetensors: bool) -> bool:
-    """Configuration and weights as Hugging Face lays them out. False, and nothing, where there is no configuration."""
-    bare = weights.unwrapped(model)
-    config = _as_mapping(getattr(bare, "config", None))
-    if config is None:
-        return False
-    _write_json(os.path.join(folder, "config.json"), {"architectures": [type(bare).__name__], **config})
-    generation = _as_mapping(getattr(bare, "generation_config", None))
-    if generation is not None:
-        _write_json(os.path.join(folder, "generation_config.json"), generation)
-    weights.write_weights(folder, weights.weights_of(model), as_safetensors=as_safetensors)
-    return True
-
-
-def _as_mapping(config: Any) -> Mapping[str, Any] | None:
-    """A configuration's fields: of Hugging Face's own classes, of a dataclass, or as they are. None: it is no such."""
-    if hasattr(config, "to_json_string"):  # those of Hugging Face; it leaves out what JSON cannot hold
-        parsed: dict[str, Any] = json.loads(config.to_json_string())
-        return {name: value for name, value in parsed.items() if (name, value) != ("architectures", None)}
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return dataclasses.asdict(config)
-    return config if isinstance(config, Mapping) else None
-
-
-def _write_list(folder: str, step: int) -> None:
-    """Our own list of the files: the last to be written, it says that the save is finished."""
-    entries = take_inventory(folder).entries
-    files = [FileDigest(entry.path, entry.size, _digest(folder, entry.path, entry.size)) for entry in entries]
-    _write_json(os.path.join(folder, naming.FILE_LIST), file_list_as_json(step, files))
-
-
-def _digest(folder: str, path: str, size: int) -> str:
-    return scan_file(Source(os.path.join(folder, path), path, size), (), {}).digest
-
-
-def _write_json(path: str, content: Mapping[str, Any]) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")

@@ -19,6 +19,11 @@ def is_first() -> bool:
     return not _are_several() or torch.distributed.get_rank() == 0
 
 
+def count() -> int:
+    """How many processes the job has."""
+    return int(torch.distributed.get_world_size()) if _are_several() else 1
+
+
 def told_by_first(ask: Callable[[], Found]) -> Found:
     """What `ask` returns in the first process, in each of them; all of them must call it.
 

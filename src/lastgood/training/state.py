@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ FILE: Final = "training_state.pt"
 MODEL: Final = "model_state_dict"
 RNG: Final = "rng_states"
 DATALOADER: Final = "dataloader"
+NOT_SAVED: Final = "not_saved"  # what the job chose to leave out
 _FILES: Final = (FILE, "training_state.pth")
 # Ours first, then Forgather's.
 _KEYS: Final = {
@@ -31,15 +32,22 @@ State = Mapping[str, Any]
 Load = Callable[[str], Any]
 
 
-def states_of(optimizer: Any, scheduler: Any, scaler: Any, dataloader: Any) -> dict[str, Any]:
-    """The states of those that there are, under the keys of the file."""
+def states_of(
+    optimizer: Any, scheduler: Any, scaler: Any, dataloader: Any, left_out: Collection[str] = ()
+) -> dict[str, Any]:
+    """The states of those that there are, and are not left out, under the keys of the file.
+
+    TypeError where the data loader has no state.
+    """
     states = {
         "optimizer_state_dict": optimizer.state_dict() if optimizer is not None else None,
         "scheduler_state_dict": scheduler.state_dict() if scheduler is not None else _constant_rate(optimizer),
     }
+    states |= {f"{name}_state_dict": None for name in left_out}
     if scaler is not None:
         states["scaler_state_dict"] = scaler.state_dict()
     if dataloader is not None:
+        _require_state(dataloader)
         states[DATALOADER] = dataloader.state_dict()
     return states
 
@@ -53,11 +61,21 @@ def restore(what: str, target: Any, state: State) -> None:
         _log.warning("no state of the %s was saved: it starts anew", what)
     else:
         target.load_state_dict(found)
+        _log.info("restored the state of the %s", what)
+
+
+def _require_state(dataloader: Any) -> None:
+    if not (hasattr(dataloader, "state_dict") and hasattr(dataloader, "load_state_dict")):
+        raise TypeError(
+            f"a {type(dataloader).__name__} does not tell where in the data it stands: take "
+            "lastgood.training.ResumableLoader, or torchdata's StatefulDataLoader"
+        )
 
 
 def restore_dataloader(target: Any, state: State) -> None:
     if target is None:
         return
+    _require_state(target)
     if DATALOADER in state:
         target.load_state_dict(state[DATALOADER])
     else:

@@ -1,0 +1,96 @@
+"""Saves on a thread of their own, one at a time, and the copies that they are made of."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+_log = logging.getLogger("lastgood")
+
+
+class Background:
+    """The thread that saves. What goes wrong on it is raised at the next call of any method, once."""
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._running: Future[None] | None = None
+
+    def start(self, what: str, work: Callable[[], None]) -> None:
+        """Begins the work when the one before has ended. `what`: as the log calls it."""
+        self.wait()
+        # Python itself waits for it at its end, so that the last save of a job is finished.
+        self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="lastgood-save")
+        self._running = self._pool.submit(_told, what, work)
+
+    def wait(self) -> None:
+        """Until nothing is in work."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.result()
+
+
+def _told(what: str, work: Callable[[], None]) -> None:
+    """A job may end without another call: then the log alone says it."""
+    try:
+        work()
+    except Exception as error:
+        _log.exception("%s failed", what)
+        error.add_note(f"{what}, which was saved beside the training")
+        raise
+
+
+def copied(value: Any) -> Any:
+    """The value as it is now, in the memory of the CPU, whatever becomes of it: tensors that share memory still do."""
+    made = _Copies()
+    found = made.of(value)
+    made.finish()
+    return found
+
+
+class _Copies:
+    def __init__(self) -> None:
+        self._storages: dict[tuple[torch.device, int], Any] = {}
+        self._devices: set[torch.device] = set()
+
+    def of(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self._tensor(value.detach())
+        if isinstance(value, dict):
+            return {key: self.of(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [self.of(part) for part in value]
+        if type(value) is tuple:
+            return tuple(self.of(part) for part in value)
+        return copy.deepcopy(value)
+
+    def finish(self) -> None:
+        """From a GPU they come while the next ones are asked for; here they are waited for."""
+        for device in self._devices:
+            torch.cuda.synchronize(device)
+
+    def _tensor(self, tensor: Any) -> Any:
+        if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout is not torch.strided:
+            return tensor.cpu().clone()  # those of other kinds know themselves how they are copied
+        if tensor.is_meta:
+            return tensor
+        storage = tensor.untyped_storage()
+        key = (tensor.device, storage.data_ptr())
+        if not storage.nbytes() or key not in self._storages:
+            self._storages[key] = self._storage(tensor.device, storage)
+        own = torch.empty(0, dtype=tensor.dtype)
+        return own.set_(self._storages[key], tensor.storage_offset(), tensor.size(), tensor.stride())
+
+    def _storage(self, device: torch.device, storage: Any) -> Any:
+        target = torch.UntypedStorage(storage.nbytes(), device="cpu")
+        if device.type == "cuda":
+            self._devices.add(device)
+        target.copy_(storage, non_blocking=device.type == "cuda")
+        return target

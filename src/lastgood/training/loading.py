@@ -1,0 +1,122 @@
+"""A checkpoint back into a job: nothing damaged, nothing without a word."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from lastgood.errors import Damaged
+from lastgood.findings import MEANINGS, Code, Verdict
+from lastgood.training import ranks, rng, state, weights
+from lastgood.verify import verify
+
+if TYPE_CHECKING:
+    from lastgood.facts import Level, Report
+    from lastgood.findings import Finding
+
+_log = logging.getLogger("lastgood")
+_VANISHING: Final = 1e-8
+_ALIKE: Final = 1e-9
+# Not there is one thing, and loading goes on without it; there and broken is another.
+_BROKEN_OFF: Final = frozenset(
+    {Code.FILE_EMPTY, Code.SAFETENSORS_SHORT, Code.ZIP_SHORT, Code.JSON_SHORT, Code.SHARD_MISSING}
+    | {Code.SAVE_UNFINISHED, Code.STILL_BEING_WRITTEN, Code.MANIFEST_FILE_MISSING}
+)
+
+
+def load_checkpoint(  # noqa: PLR0913 - one name for each thing that a job has, and each wish
+    folder: str,
+    *,
+    model: Any,
+    optimizer: Any,
+    scheduler: Any,
+    scaler: Any,
+    dataloader: Any,
+    device: Any,
+    strict: bool,
+    level: Level | None,
+) -> dict[str, Any]:
+    """Loads everything that is given and was saved. Step, epoch, losses, metrics and additional state.
+
+    What was not saved is said, and left as it is. Damaged, before anything is touched, where the checkpoint is: `level`
+    is how deep it is looked at; None: somebody else has vouched for it.
+    """
+    if level is not None:
+        require_undamaged(verify(folder, level))
+    found = state.read_state(folder)
+    _compare(found, optimizer, dataloader)
+    if device is not None:
+        model.to(device)
+    inner = found.get(state.MODEL)
+    saved = weights.read_weights(folder, state.load_plainly) if inner is None else inner
+    weights.load_weights(model, saved, strict=strict)
+    before = _rates(optimizer)
+    state.restore("optimizer", optimizer, found)
+    state.restore("scheduler", scheduler, found)
+    state.restore("scaler", scaler, found)
+    state.restore_dataloader(dataloader, found)
+    if ranks.is_first():
+        rng.restore_rng_states(found.get(state.RNG))  # last: nothing may be drawn after it
+    else:  # with those of the first, all would draw the same
+        _log.warning("random states are saved of the first process alone: this one's stay as they are")
+    progress = state.progress_of(found, folder)
+    _tell_rates(before, _rates(optimizer), progress["global_step"])
+    return progress
+
+
+def require_undamaged(report: Report) -> None:
+    """Damaged where something in it is broken. What is merely missing is no damage; wrong numbers are warned of."""
+    broken = next((finding for finding in report.findings if _is_damage(finding)), None)
+    if broken is not None:
+        where = broken.file or "the checkpoint"
+        raise Damaged(f"{report.path} is {report.verdict} and is not loaded: {where}: {broken.message}")
+    for finding in report.findings:
+        if MEANINGS[finding.code].verdict is Verdict.UNHEALTHY:
+            _log.warning("%s: %s: %s", report.name, finding.file or "weights", finding.message)
+
+
+def _is_damage(finding: Finding) -> bool:
+    return finding.code in _BROKEN_OFF or MEANINGS[finding.code].verdict in (Verdict.CORRUPT, Verdict.UNREADABLE)
+
+
+def _compare(found: state.State, optimizer: Any, dataloader: Any) -> None:
+    """What would make the loss jump although everything was restored."""
+    size = getattr(dataloader, "batch_size", None)
+    _warn_if_other("the batch size", found.get("batch_size"), size, "the data comes in other pieces")
+    _warn_if_other("the number of processes", found.get("world_size"), ranks.count(), "each step sees other data")
+    saved = _initial_rates((found.get("optimizer_state_dict") or found.get("optimizer") or {}).get("param_groups"))
+    now = _initial_rates(getattr(optimizer, "param_groups", None))
+    if saved and now and any(abs(a - b) > _ALIKE * max(a, b) for a, b in zip(_span(saved), _span(now), strict=True)):
+        _log.warning(
+            "the learning rates were set to %s when it was saved, and are to %s here: those that were saved are taken",
+            *(" to ".join(f"{rate:.4g}" for rate in dict.fromkeys(_span(rates))) for rates in (saved, now)),
+        )
+
+
+def _warn_if_other(what: str, saved: Any, now: Any, so: str) -> None:
+    if isinstance(saved, int) and isinstance(now, int) and saved != now:
+        _log.warning("%s was %d when it was saved, and is %d: %s, and the loss may jump", what, saved, now, so)
+
+
+def _tell_rates(before: list[float], after: list[float], step: int) -> None:
+    if not after:
+        return
+    then, now = (f"{max(rates):.4g}" for rates in (before, after))
+    _log.info("at step %s the learning rate is %s; before it was restored, it was %s", step, now, then)
+    if max(after) < _VANISHING:
+        _log.info("the learning rate is at the end of its schedule: look at the number of epochs, and at the warm-up")
+
+
+def _rates(optimizer: Any) -> list[float]:
+    return [float(group["lr"]) for group in getattr(optimizer, "param_groups", ())]
+
+
+def _initial_rates(groups: Any) -> list[float]:
+    """As they were set. Every scheduler of torch keeps them in the groups."""
+    known = groups if isinstance(groups, list | tuple) else ()
+    rates = (group.get("initial_lr", group.get("lr")) for group in known if isinstance(group, dict))
+    return [float(rate) for rate in rates if rate is not None]
+
+
+def _span(rates: list[float]) -> tuple[float, float]:
+    return min(rates), max(rates)

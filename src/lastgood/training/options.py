@@ -1,0 +1,106 @@
+"""How a job saves and goes on: as keyword arguments, or from a YAML file, under the names that trainers have for it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from lastgood.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class SaveOptions(BaseModel):
+    """Frozen; unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    save_strategy: Literal["steps", "epoch", "no"] = Field(
+        "steps", description="When `save_if_due` saves: every `save_steps` steps, at the end of each epoch, or never."
+    )
+    save_steps: int = Field(500, ge=1, description="Steps from one save to the next.")
+    save_total_limit: int | None = Field(
+        None,
+        ge=1,
+        description="Good checkpoints that are kept, the newest ones; damaged ones do not count. Two at the least.",
+    )
+    save_optimizer_state: bool = Field(True, description="Save the state of the optimizer.")
+    save_scheduler_state: bool = Field(True, description="Save the state of the scheduler.")
+    save_safetensors: bool = Field(True, description="Save weights as safetensors, not as pytorch_model.bin.")
+    compress_state: bool = Field(
+        False, description="Pack training_state.pt: smaller, slower, and its numbers are not scanned."
+    )
+    async_save: bool = Field(False, description="Copy the state and return; write it beside the training.")
+    overwrite_output_dir: bool = Field(
+        False, description="Begin anew in a folder that holds checkpoints, beside them and in place of them."
+    )
+    resume_from_checkpoint: bool | str = Field(
+        True, description="What `resume` does: go on from the last good one, from the one at this path, or begin anew."
+    )
+    restore_optimizer_state: bool = Field(True, description="Load the state of the optimizer.")
+    restore_scheduler_state: bool = Field(True, description="Load the state of the scheduler.")
+
+    @field_validator("save_strategy", mode="before")
+    @classmethod
+    def _no_is_a_word(cls, value: object) -> object:
+        """In YAML a bare `no` is false."""
+        return "no" if value is False else value
+
+    @classmethod
+    def of(cls, given: SaveOptions | Mapping[str, Any] | str | os.PathLike[str] | None, **named: Any) -> SaveOptions:
+        """Those that are given, as they are, as a mapping or as the path of a YAML file; those that are named go first.
+
+        SettingsError says which is unknown, or wrong.
+        """
+        if isinstance(given, str | os.PathLike):
+            return cls.from_yaml(given, **named)
+        known = given.model_dump(exclude_unset=True) if isinstance(given, SaveOptions) else dict(given or {})
+        return cls._read({**known, **named}, "the options")
+
+    @classmethod
+    def from_yaml(cls, path: str | os.PathLike[str], section: str | None = None, **named: Any) -> SaveOptions:
+        """Those in a YAML file, or in one section of it. SettingsError where it cannot be read, or is wrong."""
+        where = f"{os.fspath(path)}, section {section}" if section else os.fspath(path)
+        found = _mapping_in(path)
+        if section is not None and section not in found:
+            raise SettingsError(f"{os.fspath(path)} has no section {section}; it has {', '.join(found) or 'nothing'}")
+        chosen = found if section is None else found[section]
+        if not isinstance(chosen, dict):
+            raise SettingsError(f"{where}: names and values are expected")
+        return cls._read({**chosen, **named}, where)
+
+    @classmethod
+    def _read(cls, values: Mapping[str, Any], where: str) -> SaveOptions:
+        try:
+            return cls(**{str(name): value for name, value in values.items()})
+        except ValidationError as error:
+            raise SettingsError(f"{where}: {'; '.join(map(_complaint, error.errors()))}") from None
+
+
+def _complaint(error: Any) -> str:
+    name = str(error["loc"][0])
+    if error["type"] != "extra_forbidden":
+        return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
+    near = difflib.get_close_matches(name, SaveOptions.model_fields, 1)
+    return f"there is no option {name}" + (f"; is {near[0]} meant?" if near else "")
+
+
+def _mapping_in(path: str | os.PathLike[str]) -> dict[str, Any]:
+    import yaml  # noqa: PLC0415 - who names the options in Python does not need it
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = yaml.safe_load(file)
+    except OSError as error:
+        raise SettingsError(f"{os.fspath(path)} cannot be read: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{os.fspath(path)} is not YAML: {' '.join(str(error).split())}") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise SettingsError(f"{os.fspath(path)}: names and values are expected")
+    return found

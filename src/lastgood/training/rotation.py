@@ -1,0 +1,104 @@
+"""`save_total_limit`: the older ones go, by the plan and the guards of the watcher, where no watcher is at work."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from lastgood import naming, removal
+from lastgood.calling import service_of
+from lastgood.errors import LastgoodError
+from lastgood.findings import Verdict
+from lastgood.latest import plan_now
+from lastgood.own_look import judged_in
+from lastgood.placing import is_below
+from lastgood.retention import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lastgood.records import Record
+    from lastgood.settings import Settings
+
+_log = logging.getLogger("lastgood")
+_NO_WORKER: Final = frozenset({"worker-never-started", "worker-silent"})
+
+
+class Rotation:
+    """Keeps so many good ones. What was judged once is not read again while nobody writes to it."""
+
+    def __init__(self, folder: str, limit: int, settings: Settings) -> None:
+        self._folder, self._settings = folder, settings
+        self._policy = Policy(keep_last=limit, accept=Verdict(settings.accept))
+        self._known: Sequence[Record] = ()
+
+    def rotate(self) -> list[str]:
+        """The names of those that went. Nothing goes where a worker watches: its rules decide there."""
+        if is_watched(self._folder, self._settings):
+            return []
+        self._known = judged_in(self._folder, self._known)
+        plan = plan_now(self._known, self._policy, {})
+        gone = []
+        for decision in plan.removals:
+            try:
+                _remove(decision.record)
+            except LastgoodError as error:
+                _log.warning("%s stays: %s", decision.record.name, error)
+                continue
+            gone.append(decision.record.name)
+            _log.info("removed %s: %s", decision.record.name, decision.reasons[0].message)
+        return gone
+
+
+def is_watched(folder: str, settings: Settings) -> bool:
+    """Whether a worker is at work on it, as the service says or, where none answers, its lock."""
+    try:
+        status: Any = service_of(settings).get("/status")
+        codes = {obstacle["code"] for obstacle in status["obstacles"]}
+        roots = (status["watch"] or {}).get("roots", ())
+        there = folder if len(roots) != 1 or not settings.root else _as_watched(folder, settings.root, roots[0])
+        return not _NO_WORKER & codes and any(is_below(there, root) for root in roots)
+    except (LastgoodError, KeyError, TypeError, AttributeError):
+        return _is_locked(os.path.join(settings.state_dir, "worker.lock")) and _is_marked(folder)
+
+
+def _remove(record: Record) -> None:
+    """By a rename first: half a deletion never looks like a checkpoint."""
+    doomed = replace(record, trash=removal.trash_name(record))
+    removal.throw(doomed)
+    removal.purge(doomed)
+
+
+def _as_watched(folder: str, root: str, watched: str) -> str:
+    if not is_below(folder, root):
+        return folder
+    return os.path.normpath(os.path.join(watched, os.path.relpath(folder, root)))
+
+
+def _is_locked(path: str) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _is_marked(folder: str) -> bool:
+    """Whether it lies below a folder that some worker watches, or watched."""
+    while not os.path.exists(os.path.join(folder, naming.ROOT_MARKER)):
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return False
+        folder = parent
+    return True

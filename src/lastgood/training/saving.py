@@ -1,0 +1,256 @@
+"""What a save consists of, and how it is written: whole, on the disk, listed, and looked at again.
+
+A checkpoint is the model as Hugging Face lays it out, where it has a configuration, and one `training_state.pt` with
+everything else; of a model without one, the weights lie in there too. `.lastgood.json` lists the files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import math
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from lastgood import durable, naming
+from lastgood.errors import Damaged
+from lastgood.facts import Component, FileDigest, Level, Presence
+from lastgood.findings import SOUND, Severity
+from lastgood.formats.scan import Source, scan_file
+from lastgood.inventory import take_inventory
+from lastgood.manifest import file_list_as_json
+from lastgood.training import packing, provenance, ranks, rng, state, weights
+from lastgood.training.background import copied
+from lastgood.training.whole_folder import whole_folder
+from lastgood.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lastgood.training.options import SaveOptions
+
+_MARGIN: Final = 1.02  # headers, names, JSON
+_LEAST: Final = 1 << 20
+_ABOUT: Final = ("epoch", "best_loss", "epoch_losses", "metrics", "batch_size", "total_batches", "world_size")
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """All that one save writes. Nothing in it is the job's own once it was `copied`."""
+
+    content: Mapping[str, Any]  #: of training_state.pt
+    weights: weights.Weights | None  #: for files of their own; None: they lie in the state
+    config: Mapping[str, Any] | None
+    generation: Mapping[str, Any] | None
+    tokenizer: Any
+    safetensors: bool
+    packed: bool
+    expected: frozenset[Component]  #: what must be there afterwards
+
+    def copied(self) -> Save:
+        """As the job's state is now, whatever it trains meanwhile."""
+        content, own = copied((dict(self.content), self.weights))
+        return replace(self, content=content, weights=own)
+
+    @property
+    def bytes(self) -> int:
+        """What it takes on the disk, about."""
+        storages: dict[Any, int] = {}
+        _measure((self.content, self.weights), storages)
+        return int(sum(storages.values()) * _MARGIN) + _LEAST
+
+
+def collect(  # noqa: PLR0913 - one name for each thing that a job has
+    *,
+    step: int,
+    model: Any,
+    optimizer: Any,
+    scheduler: Any,
+    scaler: Any,
+    dataloader: Any,
+    tokenizer: Any,
+    epoch: float,
+    best_loss: float,
+    epoch_losses: Sequence[float],
+    metrics: Mapping[str, Any] | None,
+    additional_state: Mapping[str, Any] | None,
+    options: SaveOptions,
+) -> Save:
+    """The save, of the job's own tensors. TypeError where the data loader's position cannot be saved."""
+    left_out = _left_out(optimizer, scheduler, options)
+    content = {
+        "global_step": step,
+        "epoch": epoch,
+        "best_loss": best_loss,
+        "epoch_losses": list(epoch_losses),
+        "metrics": dict(metrics or {}),
+        "additional_state": dict(additional_state or {}),
+        **_circumstances(dataloader),
+        **({state.NOT_SAVED: sorted(left_out)} if left_out else {}),
+        **state.states_of(optimizer, scheduler, scaler, dataloader, left_out),
+        state.RNG: rng.save_rng_states(),
+    }
+    bare = weights.unwrapped(model)
+    config, own = _as_mapping(getattr(bare, "config", None)), weights.weights_of(model)
+    if config is None:
+        content[state.MODEL] = own
+    given = {
+        Component.CONFIG: config,
+        Component.OPTIMIZER: optimizer if Component.OPTIMIZER not in left_out else None,
+        Component.SCHEDULER: scheduler if Component.SCHEDULER not in left_out else None,
+    }
+    always = {Component.WEIGHTS, Component.TRAINING_STATE, Component.RNG}
+    return Save(
+        content=content,
+        weights=own if config is not None else None,
+        config=None if config is None else {"architectures": [type(bare).__name__], **config},
+        generation=_as_mapping(getattr(bare, "generation_config", None)),
+        tokenizer=tokenizer,
+        safetensors=options.save_safetensors,
+        packed=options.compress_state,
+        expected=frozenset(always | {component for component, value in given.items() if value is not None}),
+    )
+
+
+def require_space(path: str, save: Save) -> None:
+    """OSError, before anything is written, where the disk has not enough room for it."""
+    place = os.path.dirname(path)
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    disk = os.statvfs(place)
+    free = disk.f_bavail * disk.f_frsize
+    if free < save.bytes:
+        raise OSError(errno.ENOSPC, f"the save takes about {save.bytes:,} bytes, {free:,} are free", path)
+
+
+def write(path: str, save: Save) -> None:
+    """Writes it, in place of what is there. After an error that is as it was.
+
+    Damaged where what came out is not what was to be saved.
+    """
+    with whole_folder(path) as folder:
+        if save.weights is not None and save.config is not None:
+            _write_json(os.path.join(folder, "config.json"), save.config)
+            if save.generation is not None:
+                _write_json(os.path.join(folder, "generation_config.json"), save.generation)
+            weights.write_weights(folder, save.weights, as_safetensors=save.safetensors)
+        if save.tokenizer is not None:
+            _write_tokenizer(path, folder, save.tokenizer)
+        file = os.path.join(folder, state.FILE)
+        torch.save(dict(save.content), file)
+        state.load_plainly(file, "meta")  # what cannot be loaded again must not pass for saved
+        if save.packed:
+            packing.pack(file)
+        durable.sync_tree(folder)
+        _write_list(folder, save)
+        _require_whole(path, folder, save)
+
+
+def _write_tokenizer(path: str, folder: str, tokenizer: Any) -> None:
+    """Under whatever names it likes, but something."""
+    before = set(os.listdir(folder))
+    tokenizer.save_pretrained(folder)
+    if not set(os.listdir(folder)) - before:
+        raise Damaged(f"{path}: the tokenizer has saved nothing")
+
+
+def _require_whole(path: str, folder: str, save: Save) -> None:
+    """By the names and headers: the bytes were read when they were listed."""
+    report = verify(folder, Level.QUICK)
+    lacking = sorted(
+        component for component in save.expected if report.components.get(component) in (None, *_NOT_THERE)
+    )
+    if lacking:
+        raise Damaged(f"{path}: {', '.join(lacking)} could not be saved")
+    if report.verdict not in SOUND:
+        why = next(finding for finding in report.findings if finding.severity is Severity.ERROR)
+        raise Damaged(f"{path}: what was written is {report.verdict}: {why.file or 'it'}: {why.message}")
+
+
+_NOT_THERE: Final = (Presence.MISSING, Presence.DAMAGED)
+
+
+def _left_out(optimizer: Any, scheduler: Any, options: SaveOptions) -> frozenset[str]:
+    switched_off = {
+        Component.OPTIMIZER.value: optimizer is not None and not options.save_optimizer_state,
+        Component.SCHEDULER.value: scheduler is not None and not options.save_scheduler_state,
+    }
+    return frozenset(name for name, off in switched_off.items() if off)
+
+
+def _circumstances(dataloader: Any) -> dict[str, Any]:
+    """What a resumed run should have the same: its batches, and how many processes there are."""
+    found: dict[str, Any] = {"world_size": ranks.count()}
+    size = getattr(dataloader, "batch_size", None)
+    if isinstance(size, int):
+        found["batch_size"] = size
+    with suppress(TypeError):  # there is none, or nobody knows how long its data is
+        found["total_batches"] = len(dataloader)
+    return found
+
+
+def _as_mapping(config: Any) -> Mapping[str, Any] | None:
+    """A configuration's fields: of Hugging Face's own classes, of a dataclass, or as they are. None: it is no such."""
+    if hasattr(config, "to_json_string"):  # those of Hugging Face; it leaves out what JSON cannot hold
+        parsed: dict[str, Any] = json.loads(config.to_json_string())
+        return {name: value for name, value in parsed.items() if (name, value) != ("architectures", None)}
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return dataclasses.asdict(config)
+    return config if isinstance(config, Mapping) else None
+
+
+def _measure(value: Any, storages: dict[Any, int]) -> None:
+    if isinstance(value, torch.Tensor):
+        if value.layout is torch.strided and not value.is_meta:
+            storage = value.untyped_storage()
+            storages[value.device, storage.data_ptr()] = storage.nbytes()
+        else:
+            storages[id(value)] = value.numel() * value.element_size()
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            _measure(part, storages)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _measure(part, storages)
+
+
+def _write_list(folder: str, save: Save) -> None:
+    """Our own list of the files: the last to be written, it says that the save is finished."""
+    entries = take_inventory(folder).entries
+    files = [FileDigest(entry.path, entry.size, _digest(folder, entry.path, entry.size)) for entry in entries]
+    about = {name: _plain(save.content[name]) for name in _ABOUT if name in save.content}
+    made = {"saved_at": datetime.now(UTC).isoformat(timespec="seconds"), "git_commit": provenance.git_commit()}
+    about = {**about, **made, "versions": provenance.versions()}
+    _write_json(os.path.join(folder, naming.FILE_LIST), file_list_as_json(save.content["global_step"], files, about))
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: numbers that it does not have are null, what is no number is told in words."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return str(value)
+    return number if math.isfinite(number) else None
+
+
+def _digest(folder: str, path: str, size: int) -> str:
+    return scan_file(Source(os.path.join(folder, path), path, size), (), {}).digest
+
+
+def _write_json(path: str, content: Mapping[str, Any]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")

@@ -1,0 +1,207 @@
+"""Saves that are written while training goes on; saves that a signal asks for; disks that are full."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from lastgood import naming
+from lastgood.errors import Damaged
+from lastgood.settings import Settings
+from lastgood.training import CheckpointManager, saving
+from lastgood.training.background import copied
+from lastgood.verify import verify
+from small_job import Recipe, SmallJob
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOBODY = Settings(url="http://127.0.0.1:1")
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[CheckpointManager]:
+    with CheckpointManager(tmp_path / "output", settings=NOBODY, async_save=True) as made:
+        yield made
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """No save is written before this is set."""
+    go, write = threading.Event(), saving.write
+
+    def wait_and_write(*arguments: Any) -> None:
+        assert go.wait(60)
+        write(*arguments)
+
+    monkeypatch.setattr(saving, "write", wait_and_write)
+    yield go
+    go.set()
+
+
+def test_what_is_saved_is_the_state_of_that_moment_whatever_is_trained_meanwhile(
+    manager: CheckpointManager, held: threading.Event
+) -> None:
+    job = SmallJob(Recipe())
+    job.train(3)
+    then = copy.deepcopy(job.everything())
+    path = job.save(manager)
+    job.train(9)
+    assert not os.path.exists(path)
+    held.set()
+    manager.wait()
+    assert verify(path).exact_resume
+    resumed = SmallJob(Recipe(), seed=4)
+    resumed.restore(manager)
+    assert resumed.everything() == then
+
+
+def test_a_resumed_run_ends_as_the_uninterrupted_one(manager: CheckpointManager) -> None:
+    right = SmallJob(Recipe())
+    right.train(20)
+    job = SmallJob(Recipe())
+    for step in range(4, 14, 3):
+        job.train(step)
+        job.save(manager)
+    resumed = SmallJob(Recipe(), seed=4)
+    resumed.restore(manager)
+    resumed.train(20)
+    assert resumed.everything() == right.everything()
+
+
+def test_the_next_save_waits_for_the_one_before(manager: CheckpointManager, held: threading.Event) -> None:
+    job = SmallJob(Recipe())
+    job.train(1)
+    job.save(manager)
+    threading.Timer(0.2, held.set).start()
+    job.train(2)
+    job.save(manager)
+    assert "checkpoint-1" in os.listdir(manager.folder)
+
+
+def test_a_failed_save_is_raised_by_the_next_call_and_leaves_nothing_that_looks_finished(
+    manager: CheckpointManager, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    job = SmallJob(Recipe())
+    job.train(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        job.save(manager)
+        with pytest.raises(OSError, match="No space left") as told:
+            manager.wait()
+    assert "checkpoint-1, which was saved beside the training" in str(told.value.__notes__)
+    assert "failed" in caplog.text
+    assert os.listdir(manager.folder) == []
+    manager.wait()
+    job.save(manager)  # said once, and over
+    manager.wait()
+    assert os.listdir(manager.folder) == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_disk_without_room_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, beside: bool
+) -> None:
+    manager = CheckpointManager(tmp_path / "output", settings=NOBODY, async_save=beside)
+    job = SmallJob(Recipe())
+    job.train(1)
+    job.save(manager)
+    manager.wait()
+    before = verify(os.path.join(manager.folder, "checkpoint-1")).fingerprint
+    monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result((4096, 4096, 9, 9, 9, 9, 9, 9, 0, 255)))
+    with pytest.raises(OSError, match=r"the save takes about [\d,]+ bytes, 36,864 are free"):
+        job.save(manager)
+    assert verify(os.path.join(manager.folder, "checkpoint-1")).fingerprint == before
+
+
+def test_what_could_not_be_saved_whole_is_no_checkpoint(manager: CheckpointManager) -> None:
+    class Forgetful:
+        def save_pretrained(self, folder: str) -> None:
+            """Writes nothing."""
+
+    manager.save(1, model=torch.nn.Linear(2, 2), tokenizer=Forgetful())
+    with pytest.raises(Damaged, match="checkpoint-1: the tokenizer has saved nothing"):
+        manager.wait()
+    assert os.listdir(manager.folder) == []
+
+
+def test_a_loader_that_cannot_tell_where_it_stands_is_refused(manager: CheckpointManager) -> None:
+    loader = torch.utils.data.DataLoader([1, 2, 3])
+    with pytest.raises(TypeError, match="ResumableLoader, or torchdata's StatefulDataLoader"):
+        manager.save(1, model=torch.nn.Linear(2, 2), dataloader=loader)
+
+
+def test_copies_share_memory_where_the_tensors_did_and_nothing_else() -> None:
+    table = torch.arange(12.0).view(3, 4)
+    state = {"table": table, "row": table[1], "turned": table.T, "again": [table], "empty": torch.empty(0), "n": 1}
+    made = copied(state)
+    assert all(torch.equal(made[name], state[name]) for name in ("table", "row", "turned", "empty"))
+    assert made["row"].untyped_storage().data_ptr() == made["table"].untyped_storage().data_ptr()
+    table.zero_()
+    assert made["table"].sum() == 66
+    assert made["turned"].stride() == (1, 4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_signal_makes_a_save_due_which_is_there_when_the_job_is_told_to_end(
+    tmp_path: Path, number: signal.Signals, *, beside: bool
+) -> None:
+    with CheckpointManager(tmp_path / "output", settings=NOBODY, save_strategy="no", async_save=beside) as manager:
+        manager.save_on_signals()
+        job, stopped_at = SmallJob(Recipe()), None
+        for step in range(1, 9):
+            job.train(step)
+            if step == 4:
+                os.kill(os.getpid(), number)
+            if manager.is_due(step):
+                job.save(manager)
+            if manager.preempted:
+                stopped_at = step
+                break
+        assert stopped_at == 4
+        assert os.listdir(manager.folder) == ["checkpoint-4"]
+        assert verify(os.path.join(manager.folder, "checkpoint-4")).exact_resume
+        assert os.path.exists(os.path.join(manager.folder, "checkpoint-4", naming.FILE_LIST))
+
+
+def test_a_second_signal_of_a_kind_is_in_earnest_and_the_end_puts_back_what_was(tmp_path: Path) -> None:
+    came: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _frame: came.append(number))
+    try:
+        with CheckpointManager(tmp_path / "output", settings=NOBODY) as manager:
+            manager.save_on_signals(signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert (came, manager.is_due(5), manager.preempted) == ([], True, False)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert came == [signal.SIGUSR1]
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert len(came) == 2
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_signals_are_the_main_threads(manager: CheckpointManager) -> None:
+    told: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            manager.save_on_signals()
+        except RuntimeError as error:
+            told.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert "in the main thread alone" in str(told[0])
