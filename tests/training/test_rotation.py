@@ -1,0 +1,89 @@
+"""`save_total_limit` counts good checkpoints, leaves the last good ones, and leaves the removing to a live worker."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from injuries import cut_in_half
+from lastgood.settings import Settings
+from lastgood.training import CheckpointManager, rotation
+from small_job import Recipe, SmallJob
+from worker_world import world_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOBODY = Settings(url="http://127.0.0.1:1")
+
+
+def saves(manager: CheckpointManager, *steps: int) -> SmallJob:
+    job = SmallJob(Recipe())
+    for step in steps:
+        job.train(step)
+        job.save(manager)
+    manager.wait()
+    return job
+
+
+def there(manager: CheckpointManager) -> list[str]:
+    return sorted(name for name in os.listdir(manager.folder) if not name.startswith("."))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize(
+    ("limit", "left"),
+    [
+        pytest.param(None, [1, 2, 3, 4], id="all without a limit"),
+        pytest.param(3, [2, 3, 4], id="the newest three"),
+        pytest.param(1, [3, 4], id="never fewer than two"),
+    ],
+)
+def test_so_many_good_ones_are_kept(tmp_path: Path, limit: int | None, left: list[int], *, beside: bool) -> None:
+    options: dict[str, Any] = {"save_total_limit": limit, "async_save": beside}
+    manager = CheckpointManager(tmp_path / "output", settings=NOBODY, **options)
+    saves(manager, 1, 2, 3, 4)
+    assert there(manager) == [f"checkpoint-{step}" for step in left]
+    trash = tmp_path / "output" / ".lastgood" / "trash"
+    assert not trash.exists() or list(trash.iterdir()) == []
+
+
+def test_damaged_ones_do_not_push_good_ones_out_and_go_when_a_newer_one_is_complete(tmp_path: Path) -> None:
+    manager = CheckpointManager(tmp_path / "output", settings=NOBODY)
+    job = saves(manager, 1, 2, 3, 4)
+    for step in (3, 4):
+        cut_in_half(tmp_path / "output" / f"checkpoint-{step}" / "training_state.pt")
+    limited = CheckpointManager(tmp_path / "output", settings=NOBODY, save_total_limit=2)
+    job.train(5)
+    job.save(limited)
+    assert there(limited) == ["checkpoint-2", "checkpoint-5"]
+
+
+def test_where_a_worker_is_at_work_it_does_the_removing(tmp_path: Path) -> None:
+    with world_in(tmp_path) as world:
+        settings = world.settings.model_copy(update={"url": "http://127.0.0.1:1"})
+        folder = world.root / "llama"
+        manager = CheckpointManager(folder, settings=settings, save_total_limit=2)
+        saves(manager, 1)
+        world.settle()
+        lock = os.path.join(settings.state_dir, "worker.lock")
+        held = _lock(lock)
+        try:
+            assert rotation.is_watched(str(folder), settings)
+            assert not rotation.is_watched(str(tmp_path / "elsewhere"), settings)
+            saves(manager, 2, 3, 4)
+            assert len(there(manager)) == 4
+        finally:
+            os.close(held)
+        assert not rotation.is_watched(str(folder), settings)
+
+
+def _lock(path: str) -> int:
+    """As a worker holds it."""
+    import fcntl
+
+    held = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return held
