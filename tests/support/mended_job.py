@@ -1,4 +1,4 @@
-"""A real Trainer's checkpoint is broken, mended, and gone on from. As a program: the folder, in which told.json says how.
+"""A real Trainer's checkpoint is broken, mended, and gone on from. As a program: the folder; told.json in it says how.
 
 transformers takes seconds to import, so one process does all of it.
 """

@@ -13,6 +13,7 @@ from findings_page import findings_page, head_of, texts_of
 from lastgood import findings, settings
 from lastgood.cli import commands
 from settings_page import settings_page
+from training_page import renewed
 
 REPOSITORY: Final = Path(__file__).parents[2]
 README: Final = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -26,6 +27,11 @@ def test_every_setting_is_documented_as_the_code_has_it() -> None:
 
 def test_every_setting_says_what_it_is_for() -> None:
     assert [name for name, field in settings.Settings.model_fields.items() if not field.description] == []
+
+
+def test_every_option_is_documented_as_the_code_has_it() -> None:
+    page = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
+    assert page == renewed(page), "renew it: python tests/support/training_page.py docs/training.md"
 
 
 def test_every_finding_is_documented_in_order_with_its_severity_verdict_and_hint() -> None:
