@@ -15,6 +15,7 @@ ROOT_MARKER: Final = ".lastgood-root"
 OWN_FOLDER: Final = ".lastgood"
 ROOT_FOLDER: Final = "."
 
+BACKUP: Final = ".backup"
 COMPILED: Final = "_orig_mod."  # what torch.compile puts into the names of tensors
 PARALLEL: Final = "module."  # what data-parallel wrappers put before all of them
 
@@ -48,6 +49,7 @@ _TEMPORARY: Final = re.compile(
     """,
     re.VERBOSE,
 )
+_BACKUP: Final = re.compile(r".+\.backup(?:\.\d+)?")
 _IN_PROGRESS: Final = re.compile(r"checkpoint-is-incomplete\.txt|.*-unfinished")
 
 
@@ -78,6 +80,11 @@ def is_temporary(name: str) -> bool:
 def marks_progress(name: str) -> bool:
     """Whether a file of this name says that the save around it is not finished."""
     return _IN_PROGRESS.fullmatch(name) is not None
+
+
+def is_backup(path: str) -> bool:
+    """Whether a file bears a name under which mending keeps what it replaced: whatever is wrong with it stays so."""
+    return _BACKUP.fullmatch(path) is not None
 
 
 def is_ours(name: str) -> bool:

@@ -48,25 +48,6 @@ def both(*injuries: Injure) -> Injure:
     return injure
 
 
-def wrap(prefix: str, *, infix: str = "") -> Injure:
-    """Every tensor of every weights file, and of the index, under a wrapper's name."""
-
-    def wrapped(name: str) -> str:
-        return prefix + name.replace(".", f".{infix}", 1)
-
-    def injure(checkpoint: Path) -> None:
-        for file in checkpoint.glob("*.safetensors"):
-            tensors = safetensors.torch.load_file(file)
-            renamed = {wrapped(name): tensor for name, tensor in tensors.items()}
-            safetensors.torch.save_file(renamed, file, {"format": "pt"})
-        for file in checkpoint.glob("*.index.json"):
-            index = json.loads(file.read_text())
-            index["weight_map"] = {wrapped(name): shard for name, shard in index["weight_map"].items()}
-            file.write_text(json.dumps(index))
-
-    return injure
-
-
 def save_weights_with_torch(checkpoint: Path) -> None:
     weights = safetensors.torch.load_file(checkpoint / WEIGHTS)
     (checkpoint / WEIGHTS).unlink()
@@ -78,12 +59,6 @@ def put_weights_inside(checkpoint: Path) -> None:
         (checkpoint / name).unlink()
     weights = {f"_orig_mod.{name}": tensor for name, tensor in torch.nn.Linear(8, 4, bias=False).state_dict().items()}
     (checkpoint / STATE).write_bytes(saved(plain_state(STEP) | {"model_state_dict": weights}))
-
-
-def forget_a_tensor(index: Path) -> None:
-    content = json.loads(index.read_text())
-    del content["weight_map"]["layers.1.weight"]
-    index.write_text(json.dumps(content))
 
 
 def remove_tokenizer(checkpoint: Path) -> None:
@@ -114,6 +89,7 @@ MENDED: Final = [
     pytest.param(
         PLAIN, in_file("config.json", hurt.cut_in_half), {"config.json"}, "complete", id="half a configuration"
     ),
+    pytest.param(PLAIN, in_file("config.json", hurt.empty), {"config.json"}, "complete", id="an empty configuration"),
     pytest.param(
         PLAIN, in_file("tokenizer.json", hurt.break_json), {"tokenizer.json"}, "complete", id="a broken tokenizer"
     ),
@@ -128,10 +104,10 @@ MENDED: Final = [
         PLAIN, both(in_file(STATE, hurt.remove), in_file("config.json", hurt.remove)), {STATE, "config.json"},
         "partial", id="neither training state nor configuration",
     ),
-    pytest.param(PLAIN, wrap("_orig_mod."), {WEIGHTS}, "complete", id="torch.compile's names"),
-    pytest.param(PLAIN, wrap("module."), {WEIGHTS}, "complete", id="a data-parallel wrapper's names"),
-    pytest.param(PLAIN, wrap("module._orig_mod."), {WEIGHTS}, "complete", id="the names of both"),
-    pytest.param(PLAIN, wrap("", infix="_orig_mod."), {WEIGHTS}, "complete", id="names of compiled parts"),
+    pytest.param(PLAIN, hurt.wrap("_orig_mod."), {WEIGHTS}, "complete", id="torch.compile's names"),
+    pytest.param(PLAIN, hurt.wrap("module."), {WEIGHTS}, "complete", id="a data-parallel wrapper's names"),
+    pytest.param(PLAIN, hurt.wrap("module._orig_mod."), {WEIGHTS}, "complete", id="the names of both"),
+    pytest.param(PLAIN, hurt.wrap("", infix="_orig_mod."), {WEIGHTS}, "complete", id="names of compiled parts"),
     pytest.param(PLAIN, save_weights_with_torch, {"pytorch_model.bin"}, "complete", id="wrapped, saved by torch"),
     pytest.param(PLAIN, put_weights_inside, {STATE}, "complete", id="wrapped, inside the training state"),
     pytest.param(HF, in_file("rng_state.pth", hurt.remove), {"rng_state.pth"}, "complete", id="hf: no random states"),
@@ -141,9 +117,9 @@ MENDED: Final = [
     pytest.param(HF, in_file("config.json", hurt.remove), {"config.json"}, "complete", id="hf: no configuration"),
     pytest.param(SHARDED, in_file(INDEX, hurt.remove), {INDEX}, "complete", id="shards without an index"),
     pytest.param(SHARDED, in_file(INDEX, hurt.cut_in_half), {INDEX}, "complete", id="shards with half an index"),
-    pytest.param(SHARDED, in_file(INDEX, forget_a_tensor), {INDEX}, "complete", id="an index that forgot a tensor"),
+    pytest.param(SHARDED, in_file(INDEX, hurt.forget_a_tensor), {INDEX}, "complete", id="an index without a tensor"),
     pytest.param(
-        SHARDED, wrap("module."), {INDEX, *(f"model-{n:05}-of-00003.safetensors" for n in (1, 2, 3))}, "complete",
+        SHARDED, hurt.wrap("module."), {INDEX, *(f"model-{n:05}-of-00003.safetensors" for n in (1, 2, 3))}, "complete",
         id="shards under a wrapper's names",
     ),
 ]  # fmt: skip

@@ -327,3 +327,34 @@ def change_json(**changes: Any) -> Callable[[Path], None]:
 
 def break_json(file: Path) -> None:
     file.write_text(file.read_text().replace(":", ";", 1))
+
+
+# A whole checkpoint of weights
+
+
+def wrap(prefix: str, *, infix: str = "") -> Callable[[Path], None]:
+    """Every tensor of every weights file, and of the index, under a wrapper's name."""
+
+    def wrapped(name: str) -> str:
+        return prefix + name.replace(".", f".{infix}", 1)
+
+    def injure(checkpoint: Path) -> None:
+        import safetensors.torch
+
+        for file in checkpoint.glob("*.safetensors"):
+            tensors = safetensors.torch.load_file(file)
+            renamed = {wrapped(name): tensor for name, tensor in tensors.items()}
+            safetensors.torch.save_file(renamed, file, {"format": "pt"})
+        for file in checkpoint.glob("*.index.json"):
+            index = json.loads(file.read_text())
+            index["weight_map"] = {wrapped(name): shard for name, shard in index["weight_map"].items()}
+            file.write_text(json.dumps(index))
+
+    return injure
+
+
+def forget_a_tensor(index: Path) -> None:
+    """An index of shards that does not name the tensor of the second one."""
+    content = json.loads(index.read_text())
+    del content["weight_map"]["layers.1.weight"]
+    index.write_text(json.dumps(content))

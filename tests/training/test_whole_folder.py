@@ -16,6 +16,7 @@ from injecting import CHANGES, calls_of, killed_at
 from lastgood import durable, naming
 from lastgood.discovery import discover
 from lastgood.findings import Verdict
+from lastgood.training import CheckpointManager
 from lastgood.training import whole_folder as whole_folders
 from lastgood.training.whole_folder import whole_folder
 from lastgood.verify import verify
@@ -24,8 +25,6 @@ from small_job import Recipe, SmallJob
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from lastgood.training import CheckpointManager
 
 
 @pytest.fixture
@@ -109,10 +108,13 @@ def test_a_save_killed_at_any_system_call_leaves_nothing_that_looks_finished(
     assert sorted(os.listdir(manager.folder)) == sorted({"checkpoint-1", f"checkpoint-{steps}"})
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("seed", range(3))
 def test_a_save_killed_at_a_random_moment_leaves_nothing_that_looks_finished(
-    manager: CheckpointManager, job: SmallJob, seed: int
+    manager: CheckpointManager, job: SmallJob, seed: int, *, beside: bool
 ) -> None:
+    manager = CheckpointManager(manager.folder, settings=manager._settings, async_save=beside)
+
     def save_again_and_again(writer: int) -> None:
         os.write(writer, b".")
         for step in range(2, 10_000):

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from lastgood import naming
 from lastgood.errors import CannotTell
 from lastgood.facts import Entry, FileFacts, Level, Numbers
 from lastgood.findings import Code, Finding
@@ -47,7 +48,8 @@ def read_file(
     Unsteady where the file changed or went away meanwhile. What cannot be read is a finding.
     """
     if problem := _problem_by_stat(entry):
-        return FileFacts(entry.path, entry.size, "other", problems=(problem,))
+        problems = () if naming.is_backup(entry.path) else (problem,)
+        return FileFacts(entry.path, entry.size, "other", problems=problems)
     location = os.path.join(folder, entry.path)
     try:
         with open_payload(location, entry.path, entry.size) as payload:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     Make = Callable[[Repair, str], None]
     Hears = Callable[[int], None]
 
-_BACKUP: Final = ".backup"
 _MADE: Final = f"{naming.OWN_PREFIX}-mending-"  # ours: no inventory sees it
 
 
@@ -62,11 +61,6 @@ def carry_out(
             return _put_in_place(plan, judge, backup=backup)
         finally:
             _clear(plan)
-
-
-def is_backup(path: str) -> bool:
-    """Whether a file bears a name under which what was replaced is kept."""
-    return _BACKUP in path.rpartition("/")[2]
 
 
 def _put_in_place(plan: Plan, judge: Callable[[], tuple[Facts, Report]], *, backup: bool) -> tuple[Facts, Report]:
@@ -133,7 +127,7 @@ def _keep(place: str) -> str | None:
     if not os.path.lexists(place):
         return None
     for ending in itertools.chain([""], (f".{number}" for number in itertools.count(2))):
-        name = f"{place}{_BACKUP}{ending}"
+        name = f"{place}{naming.BACKUP}{ending}"
         if os.path.lexists(name):  # an earlier backup holds what was there first
             continue
         with suppress(FileExistsError):

@@ -6,10 +6,11 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood import naming
 from lastgood.errors import CannotMend, NotACopy
 from lastgood.findings import Severity
 from lastgood.manifest import algorithm_of
-from lastgood.mending.carrying import carry_out, is_backup
+from lastgood.mending.carrying import carry_out
 from lastgood.mending.words import FromCopy, Plan, Repair
 from lastgood.remote import read_bundle
 from lastgood.remote.fetching import fetch_file
@@ -59,7 +60,7 @@ def differing(report: Report, copied: Sequence[FileDigest]) -> tuple[tuple[FileD
         return (), f"it is of another save: {sound[0]} is sound here, and not the same"
     if len(wanted) == len(copied):
         return (), "no file is as it is there: nothing tells that it is of the same save"
-    strays = sorted(path for path in set(here) - {file.path for file in copied} if not is_backup(path))
+    strays = sorted(path for path in set(here) - {file.path for file in copied} if not naming.is_backup(path))
     if strays:
         return (), f"it is of another save: it has no {strays[0]}"
     return wanted, None

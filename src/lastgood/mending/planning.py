@@ -11,7 +11,7 @@ from lastgood import naming
 from lastgood.errors import CannotMend
 from lastgood.facts import Component, Presence
 from lastgood.findings import MEANINGS, SOUND, Code, Finding, Severity, Verdict, conclude
-from lastgood.layouts import base, hf_trainer
+from lastgood.layouts import base, hf_trainer, plain
 from lastgood.mending.words import FromNeighbour, Plan, RandomStates, Renamed, Repair, State, Text
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _why_no_state(facts: Facts, missing: Sequence[Finding], neighbours: Sequence
         )
     if facts.step_by_name is None:
         return f"{_STATE} is missing, and the folder's name tells no step"
-    others = {other.layout for other in neighbours} - {"plain", "unknown"}
+    others = {other.layout for other in neighbours} - {plain.LAYOUT.name, "unknown"}
     if others:
         return (
             f"the training state is missing: the run's other checkpoints are of {min(others)}, its save never finished"
@@ -184,7 +184,7 @@ def _estimated_epoch(step: int, neighbours: Sequence[Neighbour]) -> tuple[int, s
 
 def _amend_training_state(facts: Facts, report: Report, neighbours: Sequence[Neighbour], draft: _Draft) -> None:
     """Random states and entries that the `training_state.pt` of the guides' writers should have."""
-    file = facts.files.get(_STATE)
+    file = facts.files.get(_STATE) if facts.layout == plain.LAYOUT.name else None
     if file is None or not isinstance(file.contents, dict) or file.contents.keys() & _KEYS_OF_FORGATHER:
         return
     if any(found.file == _STATE and MEANINGS[found.code].verdict is Verdict.CORRUPT for found in report.findings):

@@ -84,7 +84,8 @@ def _compare(found: state.State, optimizer: Any, dataloader: Any) -> None:
     size = getattr(dataloader, "batch_size", None)
     _warn_if_other("the batch size", found.get("batch_size"), size, "the data comes in other pieces")
     _warn_if_other("the number of processes", found.get("world_size"), ranks.count(), "each step sees other data")
-    saved = _initial_rates((found.get("optimizer_state_dict") or found.get("optimizer") or {}).get("param_groups"))
+    state_of_optimizer = found.get("optimizer_state_dict") or found.get("optimizer")
+    saved = _initial_rates(state_of_optimizer.get("param_groups") if isinstance(state_of_optimizer, dict) else None)
     now = _initial_rates(getattr(optimizer, "param_groups", None))
     if saved and now and any(abs(a - b) > _ALIKE * max(a, b) for a, b in zip(_span(saved), _span(now), strict=True)):
         _log.warning(

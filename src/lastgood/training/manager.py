@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lastgood import client, durable, naming, resume
 from lastgood.discovery import discover
-from lastgood.errors import NoCheckpointsYet
+from lastgood.errors import LastgoodError, NoCheckpointsYet
 from lastgood.facts import Component, Level, Presence
 from lastgood.findings import Verdict
 from lastgood.settings import read_settings
@@ -164,8 +164,12 @@ class CheckpointManager:
 
     def _write(self, folder: str, found: saving.Save) -> None:
         saving.write(folder, found)
-        if self._rotation is not None:
+        if self._rotation is None:
+            return
+        try:
             self._rotation.rotate()
+        except (LastgoodError, OSError) as error:  # the save is there, whatever became of older ones
+            _log.warning("nothing was removed from %s: %s", self.folder, error)
 
     def _note_saved(self, step: int) -> None:
         self._last_step = step
