@@ -176,20 +176,41 @@ def test_a_signal_makes_a_save_due_which_is_there_when_the_job_is_told_to_end(
         assert os.path.exists(os.path.join(manager.folder, "checkpoint-4", naming.FILE_LIST))
 
 
-def test_a_second_signal_of_a_kind_is_in_earnest_and_the_end_puts_back_what_was(tmp_path: Path) -> None:
+def test_more_signals_change_nothing_until_it_is_saved_and_then_do_what_they_did_before(tmp_path: Path) -> None:
     came: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda number, _frame: came.append(number))
     try:
         with CheckpointManager(tmp_path / "output", settings=NOBODY) as manager:
             manager.save_on_signals(signal.SIGUSR1)
-            os.kill(os.getpid(), signal.SIGUSR1)
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGUSR1)
             assert (came, manager.is_due(5), manager.preempted) == ([], True, False)
+            manager.save(5, model=torch.nn.Linear(2, 2))
+            assert (came, manager.is_due(6), manager.preempted) == ([], False, True)
             os.kill(os.getpid(), signal.SIGUSR1)
             assert came == [signal.SIGUSR1]
         os.kill(os.getpid(), signal.SIGUSR1)
         assert len(came) == 2
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_save_that_failed_before_does_not_stand_in_the_way_of_the_last_one(
+    manager: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    manager.save_on_signals(signal.SIGUSR1)
+    model = torch.nn.Linear(2, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        manager.save(1, model=model)
+        with pytest.raises(OSError, match="No space"):
+            manager._background._running.result()  # type: ignore[union-attr]
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert manager.save_if_due(2, model=model) is not None
+    assert os.listdir(manager.folder) == ["checkpoint-2"]
 
 
 def test_signals_are_the_main_threads(manager: CheckpointManager) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -65,7 +65,6 @@ class CheckpointManager:
         self._background = Background()
         self._preemption: preemption.Preemption | None = None
         self._last_step: int | None = None
-        self._saved_after_signal = False
         limit = self.options.save_total_limit
         self._rotation = Rotation(self.folder, limit, self._settings) if limit else None
         durable.make_folders(self.folder)
@@ -98,9 +97,11 @@ class CheckpointManager:
         call waits for it, and raises what went wrong; what is not finished never looks as if it were.
         """
         folder = os.path.join(self.folder, f"checkpoint-{step}")
-        self._background.wait()
+        asked = self._preemption is not None and self._preemption.asks
+        with suppress(Exception) if asked else nullcontext():  # it was logged; this may be the last chance to save
+            self._background.wait()
         if not ranks.is_first():
-            self._note_saved(step)
+            self._note_saved(step, asked=asked)
             return folder
         found = saving.collect(
             step=step,
@@ -118,12 +119,11 @@ class CheckpointManager:
             options=self.options,
         )
         saving.require_space(folder, found)
-        received = self._preemption is not None and self._preemption.received is not None
-        if self.options.async_save and not received:
+        if self.options.async_save and not asked:
             self._background.start(f"the save of {folder}", partial(self._write, folder, found.copied()))
         else:
             self._write(folder, found)
-        self._note_saved(step)
+        self._note_saved(step, asked=asked)
         return folder
 
     def save_if_due(self, step: int, *, epoch_finished: bool = False, **parts: Any) -> str | None:
@@ -134,7 +134,7 @@ class CheckpointManager:
         """Whether the options ask for a save after this step, or a signal came since the last one."""
         if step == self._last_step:
             return False
-        if self._preemption is not None and self._preemption.received and not self._saved_after_signal:
+        if self._preemption is not None and self._preemption.asks:
             return True
         if self.options.save_strategy == "epoch":
             return epoch_finished
@@ -143,14 +143,14 @@ class CheckpointManager:
     def save_on_signals(self, *signals: int) -> None:
         """From now on SIGTERM and SIGUSR1, or those named, make a save due; afterwards `preempted` is true.
 
-        To be called once, in the main thread. A second signal of a kind ends the job as it would have without this.
+        To be called once, in the main thread. Another signal after the save does what it would have done without this.
         """
         self._preemption = preemption.Preemption(signals or preemption.USUAL)
 
     @property
     def preempted(self) -> bool:
         """A signal came, and everything was saved since: the job can end."""
-        return self._saved_after_signal
+        return self._preemption is not None and self._preemption.saved
 
     def wait(self) -> None:
         """Until what is being saved is on the disk. Raises what went wrong with it."""
@@ -171,9 +171,10 @@ class CheckpointManager:
         except (LastgoodError, OSError) as error:  # the save is there, whatever became of older ones
             _log.warning("nothing was removed from %s: %s", self.folder, error)
 
-    def _note_saved(self, step: int) -> None:
+    def _note_saved(self, step: int, *, asked: bool) -> None:
         self._last_step = step
-        self._saved_after_signal = self._preemption is not None and self._preemption.received is not None
+        if self._preemption is not None and asked:
+            self._preemption.saved = True
 
     def resume(  # noqa: PLR0913 - one name for each thing that a job has, and each wish
         self,

@@ -16,20 +16,33 @@ USUAL: Final = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if
 
 
 class Preemption:
-    """Which signal came. A second one of a kind does what it would have done without us: it may be in earnest."""
+    """Which signal came. Until the job has saved, more of them change nothing: schedulers send them several times.
+
+    After that one does what it would have done without us.
+    """
 
     def __init__(self, signals: Sequence[int] = USUAL) -> None:
         """RuntimeError outside of the main thread: Python lets no other one take signals."""
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("signals can be taken in the main thread alone: call save_on_signals there")
         self.received: signal.Signals | None = None
+        self.saved = False  #: everything, since it came
         self._before = {number: signal.signal(number, self._on_signal) for number in signals}
 
+    @property
+    def asks(self) -> bool:
+        """A signal came, and nothing was saved since."""
+        return self.received is not None and not self.saved
+
     def _on_signal(self, number: int, _frame: Any) -> None:
-        self.received = signal.Signals(number)
+        if self.saved:
+            signal.signal(number, self._before[number] or signal.SIG_DFL)
+            signal.raise_signal(number)
+            return
         # In the middle of a step, weights and moments are not of one step: the job saves at its end.
-        _log.warning("%s came: the job saves after this step", self.received.name)
-        signal.signal(number, self._before[number] or signal.SIG_DFL)
+        if self.received is None:
+            _log.warning("%s came: the job saves after this step", signal.Signals(number).name)
+        self.received = signal.Signals(number)
 
     def restore(self) -> None:
         """As it was before."""
