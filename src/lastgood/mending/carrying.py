@@ -170,6 +170,8 @@ def _replace(plan: Plan, repair: Repair, newest: int) -> None:
 def _put_back(place: str, before: str | None) -> None:
     if before is not None:
         os.replace(before, place)
+        with suppress(FileNotFoundError):  # a rename between two names of one file does nothing
+            os.unlink(before)
         return
     with suppress(FileNotFoundError):
         os.unlink(place)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import zipfile
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -116,10 +116,18 @@ def load_plainly(path: str, device: str = "cpu", *, mapped: bool = False) -> Any
     `mapped`: the tensors stay in the file until they are used, where it is not packed and not of the oldest format.
     """
     with torch.serialization.safe_globals(_numpy_pieces()):
-        if mapped:
-            with suppress(RuntimeError):
-                return torch.load(path, map_location=device, weights_only=True, mmap=True)
+        if mapped and _is_mappable(path):
+            return torch.load(path, map_location=device, weights_only=True, mmap=True)
         return torch.load(path, map_location=device, weights_only=True)
+
+
+def _is_mappable(path: str) -> bool:
+    """Of packed records torch would map the packed bytes, and take them for tensors without a word."""
+    try:
+        with zipfile.ZipFile(path) as found:
+            return all(record.compress_type == zipfile.ZIP_STORED for record in found.infolist())
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _constant_rate(optimizer: Any) -> dict[str, Any] | None:
