@@ -167,7 +167,7 @@ class CheckpointManager:
         if self._rotation is None:
             return
         try:
-            self._rotation.rotate()
+            self._rotation.rotate(os.path.basename(folder))
         except (LastgoodError, OSError) as error:  # the save is there, whatever became of older ones
             _log.warning("nothing was removed from %s: %s", self.folder, error)
 

@@ -34,15 +34,22 @@ class Rotation:
         self._folder, self._settings = folder, settings
         self._policy = Policy(keep_last=limit, accept=Verdict(settings.accept))
         self._known: Sequence[Record] = ()
+        self._own: list[str] = []  # what this job saved last: after a rollback its steps are not the highest
 
-    def rotate(self) -> list[str]:
-        """The names of those that went. Nothing goes where a worker watches: its rules decide there."""
+    def rotate(self, saved: str) -> list[str]:
+        """The names of those that went. Nothing goes where a worker watches: its rules decide there.
+
+        `saved`: the name of what was saved just now.
+        """
+        self._own = [*(name for name in self._own if name != saved), saved][-max(2, self._policy.keep_last) :]
         if is_watched(self._folder, self._settings):
             return []
         self._known = judged_in(self._folder, self._known)
         plan = plan_now(self._known, self._policy, {})
         gone = []
         for decision in plan.removals:
+            if decision.record.name in self._own:
+                continue
             try:
                 _remove(decision.record)
             except LastgoodError as error:
