@@ -7,11 +7,11 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.errors import CannotTell
 from lastgood.findings import Code, Finding, Severity
+from lastgood.formats.zip_directory import is_mappable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -86,16 +86,7 @@ def _job_for(folder: str, file: FileFacts) -> Job | None:
     if file.format not in ("torch", "safetensors") or (file.format == "torch" and file.contents is None):
         return None
     path = os.path.join(folder, file.path)
-    return {"path": path, "format": file.format, "mapped": file.format == "torch" and _is_mappable(path)}
-
-
-def _is_mappable(path: str) -> bool:
-    """Not so the files of before the zip format, and those whose records are packed."""
-    try:
-        with zipfile.ZipFile(path) as found:
-            return all(record.compress_type == zipfile.ZIP_STORED for record in found.infolist())
-    except (OSError, zipfile.BadZipFile):
-        return False
+    return {"path": path, "format": file.format, "mapped": file.format == "torch" and is_mappable(path)}
 
 
 def _ask(

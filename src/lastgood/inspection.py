@@ -12,64 +12,50 @@ from lastgood.findings import SOUND, Code
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lastgood.facts import Facts, Level, Place, Report
-    from lastgood.findings import Verdict
+    from lastgood.facts import Facts, Place, Report
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
     """One checkpoint, read for a person who is about to go on from it."""
 
-    path: str
-    name: str
-    layout: str
-    level: Level
-    verdict: Verdict
-    exact_resume: bool
-    step: int | None
-    epoch: float | None
+    report: Report
+    step: int | None  #: by its state, or its name
     place: Place | None
     optimizer_steps: int | None  #: as the optimizer counts
-    expected_steps: int | None  #: by its state, or its name
     optimizer_agrees: bool | None  #: small differences are usual: accumulation, a loss scaler that skips steps
     rates: tuple[float, ...]  #: the learning rates now
-    best_loss: float | None
     losses: tuple[float, ...]
-    metrics: Mapping[str, float]
     rng: tuple[str, ...]  #: of python, numpy, torch and cuda
-    sizes: Mapping[str, int]  #: bytes, by file
     homes: Mapping[str, tuple[str, ...]]  #: the components in each file
     outlook: tuple[str, ...]
 
     @property
     def difference(self) -> int | None:
         """By how many steps the optimizer is off."""
-        if self.optimizer_steps is None or self.expected_steps is None:
-            return None
-        return self.optimizer_steps - self.expected_steps
+        return None if self.optimizer_steps is None or self.step is None else self.optimizer_steps - self.step
+
+    @property
+    def best_loss(self) -> float | None:
+        return self.report.metrics.get("best_loss")
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {name: value for name, value in self.report.metrics.items() if name != "best_loss"}
 
 
 def inspect(facts: Facts, report: Report) -> Inspection:
+    """What the facts tell beyond the report that was made of them."""
     progress, optimizer = facts.progress, facts.optimizer
     return Inspection(
-        path=report.path,
-        name=report.name,
-        layout=report.layout,
-        level=report.level,
-        verdict=report.verdict,
-        exact_resume=report.exact_resume,
+        report,
         step=progress.step if progress.step is not None else facts.step_by_name,
-        epoch=progress.epoch,
         place=progress.place,
         optimizer_steps=optimizer.steps[-1] if optimizer and optimizer.steps else None,
-        expected_steps=progress.step if progress.step is not None else facts.step_by_name,
         optimizer_agrees=optimizer_agrees(facts),
         rates=(optimizer.rates if optimizer else ()) or progress.rates,
-        best_loss=progress.metrics.get("best_loss"),
         losses=progress.losses,
-        metrics={name: value for name, value in progress.metrics.items() if name != "best_loss"},
         rng=tuple(sorted(frozenset().union(*facts.rng.values()))),
-        sizes={file.path: file.size for file in facts.files.values()},
         homes=_homes(facts),
         outlook=outlook(facts, report),
     )
@@ -113,32 +99,33 @@ def _is_never_saved(facts: Facts, component: Component) -> bool:
 
 def inspection_as_json(found: Inspection) -> dict[str, Any]:
     """The object that `inspect --json` prints."""
+    report = found.report
     return {
-        "path": found.path,
-        "name": found.name,
-        "layout": found.layout,
-        "level": found.level.value,
-        "verdict": found.verdict.value,
-        "exact_resume": found.exact_resume,
+        "path": report.path,
+        "name": report.name,
+        "layout": report.layout,
+        "level": report.level.value,
+        "verdict": report.verdict.value,
+        "exact_resume": report.exact_resume,
         "step": found.step,
-        "epoch": found.epoch,
+        "epoch": report.epoch,
         "position": _place_as_json(found.place) if found.place else None,
         "optimizer": {
             "steps": found.optimizer_steps,
-            "expected": found.expected_steps,
+            "expected": found.step,
             "difference": found.difference,
             "consistent": found.optimizer_agrees,
         },
         "learning_rates": list(found.rates),
         "best_loss": found.best_loss,
         "losses": list(found.losses),
-        "metrics": dict(found.metrics),
+        "metrics": found.metrics,
         "rng": list(found.rng),
         "files": [
-            {"path": path, "bytes": size, "components": list(found.homes.get(path, ()))}
-            for path, size in found.sizes.items()
+            {"path": file.path, "bytes": file.bytes, "components": list(found.homes.get(file.path, ()))}
+            for file in report.files
         ],
-        "bytes": sum(found.sizes.values()),
+        "bytes": report.bytes,
         "outlook": list(found.outlook),
     }
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from lastgood import branches, naming, resume, writers
 from lastgood.discovery import Candidate, discover
 from lastgood.errors import CannotTell, NoCheckpointsYet, NotACheckpoint
-from lastgood.facts import Inventory, Level, finding_as_json
+from lastgood.facts import Inventory, Level
 from lastgood.findings import Verdict
 from lastgood.inventory import take_inventory
 from lastgood.latest import inodes_are_stable, saved_at
 from lastgood.life import State
 from lastgood.records import Evidence, Record
+from lastgood.report_json import finding_as_json
 from lastgood.verify import verify
 
 if TYPE_CHECKING:

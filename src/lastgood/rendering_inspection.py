@@ -13,7 +13,7 @@ from lastgood.rendering import MEANING, aligned, coloured, size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lastgood.facts import Place
+    from lastgood.facts import Place, Report
     from lastgood.inspection import Inspection
 
 _LOSSES_SHOWN: Final = 5
@@ -23,8 +23,8 @@ def inspection(found: Inspection) -> str:
     """Where it stands, where a resume begins, what that will be like, and what lies in which file."""
     return "\n".join(
         (
-            click.style(found.path, bold=True),
-            f"  {_verdict(found)}; layout {found.layout}",
+            click.style(found.report.path, bold=True),
+            f"  {_verdict(found.report)}; layout {found.report.layout}",
             "",
             *(f"  {line}" for line in aligned(list(_rows(found)))),
             "",
@@ -36,7 +36,7 @@ def inspection(found: Inspection) -> str:
     )
 
 
-def _verdict(found: Inspection) -> str:
+def _verdict(found: Report) -> str:
     if found.level is Level.QUICK and found.verdict in SOUND:
         return f"{coloured(found.verdict)} as far as headers tell; `lastgood verify` reads every byte"
     return f"{coloured(found.verdict)}: {MEANING[found.verdict]}"
@@ -67,8 +67,8 @@ def _rows(found: Inspection) -> Iterator[tuple[str, str]]:
     if found.place is not None:
         yield "progress", where_it_stands(found.place)
         yield "a resume", where_it_goes_on(found.place)
-    elif found.epoch is not None:
-        yield "progress", f"epoch {found.epoch:g}; how many batches of it are done, it does not say"
+    elif found.report.epoch is not None:
+        yield "progress", f"epoch {found.report.epoch:g}; how many batches of it are done, it does not say"
     if found.optimizer_steps is not None:
         yield "optimizer", _optimizer(found)
     if found.rates:
@@ -87,11 +87,11 @@ def _optimizer(found: Inspection) -> str:
     counted, off = f"{found.optimizer_steps} steps", found.difference
     if not off:
         return f"{counted}, as its state says"
-    more = f"{abs(off)} {'more' if off > 0 else 'fewer'} than the {found.expected_steps} of its state"
+    more = f"{abs(off)} {'more' if off > 0 else 'fewer'} than the {found.step} of its state"
     return f"{counted}, {more}" + (": a usual difference" if found.optimizer_agrees else ": look into it")
 
 
 def _file_rows(found: Inspection) -> Iterator[tuple[str, str, str]]:
-    for path, count in sorted(found.sizes.items(), key=lambda file: -file[1]):
-        yield f"{size(count):>9}", path, ", ".join(found.homes.get(path, ()))
-    yield f"{size(sum(found.sizes.values())):>9}", "in all", ""
+    for file in sorted(found.report.files, key=lambda file: -file.bytes):
+        yield f"{size(file.bytes):>9}", file.path, ", ".join(found.homes.get(file.path, ()))
+    yield f"{size(found.report.bytes):>9}", "in all", ""

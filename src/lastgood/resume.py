@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.branches import CONCURRENT_WRITERS, Order, concurrent_writers, first_look_order, lineage
 from lastgood.errors import NoCheckpointsYet, NoneAcceptable
-from lastgood.facts import Component, Presence, finding_as_json
+from lastgood.facts import Component, Presence
 from lastgood.findings import Code, Finding, Verdict
 from lastgood.life import IN_PLACE, State
 from lastgood.records import Evidence, Record
+from lastgood.report_json import finding_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 
 from lastgood import deep, layouts, naming
 from lastgood.checks import run_checks
@@ -33,35 +33,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _NEEDED_FOR_EXACT_RESUME: Final = (Component.WEIGHTS, Component.OPTIMIZER, Component.SCHEDULER, Component.RNG)
-_INEXACT: Final = frozenset({Code.RNG_BASELINE, Code.STATE_LEFT_OUT})
+# The last one: shards of two saves may be mixed.
+_INEXACT: Final = frozenset({Code.RNG_BASELINE, Code.STATE_LEFT_OUT, Code.SHARD_STRAY})
 
 
-def verify(
-    path: str,
-    level: Level = Level.FULL,
-    *,
-    previous: Manifest | None = None,
-    manifest: Manifest | None = None,
-    inodes: bool = True,
-    digest: str = "crc64nvme",
-    threads: int = 2,
-    on_bytes: Callable[[int], None] = lambda _count: None,
-) -> Report:
+class How(TypedDict, total=False):
+    """What a reading is held against, and how it is done."""
+
+    previous: Manifest | None  #: of the checkpoint before it
+    manifest: Manifest | None  #: its own, of an earlier reading
+    inodes: bool  #: whether they mean anything where it lies; true unless told otherwise
+    digest: str  #: "crc64nvme", as it is unless told otherwise, or "sha256"
+    threads: int
+    on_bytes: Callable[[int], None]  #: hears of every block that was read
+
+
+def verify(path: str, level: Level = Level.FULL, **how: Unpack[How]) -> Report:
     """What the checkpoint at `path` is worth. The verdict depends on its bytes and nothing else.
 
-    `on_bytes` hears of every block that was read. NotACheckpoint where there is no folder with files in it;
-    CannotTell where the disk does not answer.
+    NotACheckpoint where there is no folder with files in it; CannotTell where the disk does not answer.
     """
-    return examine(
-        path,
-        level,
-        previous=previous,
-        manifest=manifest,
-        inodes=inodes,
-        digest=digest,
-        threads=threads,
-        on_bytes=on_bytes,
-    )[1]
+    return examine(path, level, **how)[1]
 
 
 def examine(

@@ -6,17 +6,17 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.discovery import discover
-from lastgood.errors import NoCheckpointsYet, NotACheckpoint, NotReady, RunAmbiguous, Unreachable
+from lastgood.errors import LastgoodError, NoCheckpointsYet, NotACheckpoint, NotReady, RunAmbiguous, Unreachable
 from lastgood.placing import is_below
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lastgood.calling import Service
-    from lastgood.errors import LastgoodError
     from lastgood.settings import Settings
 
 _CLOUD_UNKNOWN: Final = "cloud-unknown"
+_NO_WORKER: Final = frozenset({"worker-never-started", "worker-silent"})
 
 
 def run_watched_as(service: Service, folder: str, run: str | None, root: str) -> str:
@@ -48,6 +48,18 @@ def run_watched_as(service: Service, folder: str, run: str | None, root: str) ->
             own += _unknown_copies(status)
         raise _not_seen(service, only_run_folder(folder, run), own)
     return below[0]
+
+
+def is_at_work_on(service: Service, folder: str, root: str) -> bool | None:
+    """Whether a worker that lives watches the folder; None where no service tells."""
+    try:
+        status = service.get("/status")
+        roots = _roots_in(status)
+        codes = {obstacle["code"] for obstacle in status["obstacles"]}
+    except (LastgoodError, AttributeError, KeyError, TypeError):
+        return None
+    there = _as_watched(folder, root, roots)
+    return not codes & _NO_WORKER and any(is_below(there, path) for path in roots)
 
 
 def roots_above(service: Service, folder: str, settings: Settings) -> Sequence[str]:

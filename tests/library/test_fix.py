@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -347,4 +349,49 @@ def test_what_somebody_is_writing_to_is_left_alone(place: Path) -> None:
     with (checkpoint / WEIGHTS).open("r+b"):
         code, _printed, complaint = run("fix", checkpoint)
     assert (code, "somebody is writing to it" in complaint) == (1, True)
+    assert contents(checkpoint) == before
+
+
+def test_what_is_packed_comes_out_of_a_mending_as_it_went_in(place: Path) -> None:
+    """Mapped, torch would take the packed bytes for tensors, and whole numbers are never unhealthy."""
+    from lastgood.training import CheckpointManager
+
+    model = torch.nn.ModuleDict({"module": torch.nn.Linear(8, 4)})
+    for number in range(40):
+        model["module"].register_buffer(f"table{number}", torch.zeros(5000, dtype=torch.int8))
+    checkpoint = place / "run" / NAME
+    CheckpointManager.save_checkpoint(checkpoint, model, global_step=STEP, compress_state=True)
+    before = torch.load(checkpoint / STATE, weights_only=False)
+    assert run("fix", checkpoint)[0] == 0
+    after = torch.load(checkpoint / STATE, weights_only=False)
+    assert {f"module.{name}" for name in after["model_state_dict"]} == set(before["model_state_dict"])
+    assert all(
+        after["model_state_dict"][n.removeprefix("module.")].equal(t) for n, t in before["model_state_dict"].items()
+    )
+    assert after["rng_states"]["torch_rng_state"].equal(before["rng_states"]["torch_rng_state"])
+
+
+@pytest.mark.parametrize("states", [torch.get_rng_state(), [1, 2], 7], ids=["a bare tensor", "a list", "a number"])
+def test_random_states_of_no_known_form_are_replaced_and_kept(place: Path, states: Any) -> None:
+    checkpoint = broken(place, PLAIN, in_file(STATE, hurt.change_state(rng_states=states)))
+    before = (checkpoint / STATE).read_bytes()
+    code, printed, complaint = run("fix", checkpoint)
+    assert (code, complaint, printed.splitlines()[-1]) == (0, "", f"{checkpoint} is complete")
+    assert (checkpoint / f"{STATE}.backup").read_bytes() == before
+
+
+def test_a_disk_that_fails_in_the_middle_leaves_everything_as_it_was(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = broken(place, PLAIN, in_file(STATE, hurt.leave_out("rng_states")))
+    before, replace = contents(checkpoint), os.replace
+
+    def full(source: str, target: str) -> None:
+        if "mending" in source:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    code, _printed, complaint = run("fix", checkpoint)
+    assert (code, "No space left on device" in complaint) == (2, True)
     assert contents(checkpoint) == before

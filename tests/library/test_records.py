@@ -11,14 +11,16 @@ import pytest
 
 import injuries as hurt
 from builders import make_hf_checkpoint
-from lastgood.facts import Report, finding_as_json, report_as_json, report_from_json
 from lastgood.findings import Code
 from lastgood.life import State
 from lastgood.records import EVIDENCE_ORDER, Evidence, Record
+from lastgood.report_json import finding_as_json, report_as_json, report_from_json
 from lastgood.verify import verify
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from lastgood.facts import Report
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

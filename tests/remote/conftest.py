@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cloud_worker import cloud_world
 from s3_servers import moto, rclone, seaweedfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from cloud_worker import CloudWorld
     from s3_servers import S3Server
 
 
@@ -40,3 +43,15 @@ def rclone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server
     """A store that knows neither checksums nor conditions."""
     with rclone(tmp_path_factory.mktemp("rclone")) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def bucket(seaweed: S3Server) -> str:
+    return seaweed.new_bucket()
+
+
+@pytest.fixture
+def world(tmp_path: Path, seaweed: S3Server, bucket: str) -> Iterator[CloudWorld]:
+    """A worker that copies to the store, and removes at once what no rule keeps."""
+    with cloud_world(tmp_path, seaweed, bucket, tmp_path.name, observe_for=0) as made:
+        yield made

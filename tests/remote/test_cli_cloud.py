@@ -37,11 +37,6 @@ if TYPE_CHECKING:
     from s3_servers import S3Server
 
 
-@pytest.fixture(scope="module")
-def bucket(seaweed: S3Server) -> str:
-    return seaweed.new_bucket()
-
-
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return settle_in(tmp_path, monkeypatch)

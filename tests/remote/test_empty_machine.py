@@ -34,11 +34,6 @@ def _left_as_it_was() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def bucket(seaweed: S3Server) -> str:
-    return seaweed.new_bucket()
-
-
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return settle_in(tmp_path, monkeypatch)

@@ -45,11 +45,6 @@ UNKNOWN_COPIES = {"code": "cloud-unknown", "message": "the copies are not known 
 
 
 @pytest.fixture(scope="module")
-def bucket(seaweed: S3Server) -> str:
-    return seaweed.new_bucket()
-
-
-@pytest.fixture(scope="module")
 def stock(seaweed: S3Server, bucket: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Copies of two runs below `stock` in the bucket, for all tests that only read them. The last one is partial."""
     place = tmp_path_factory.mktemp("stock")

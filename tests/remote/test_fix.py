@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from s3_servers import S3Server
-
-
-@pytest.fixture(scope="module")
-def bucket(seaweed: S3Server) -> str:
-    return seaweed.new_bucket()
 
 
 @pytest.fixture
@@ -106,13 +102,40 @@ def test_what_does_not_help_is_put_back_byte_for_byte(
 ) -> None:
     before = contents(checkpoint)
 
-    def refuses(*_: object, **__: object) -> None:
-        raise CannotMend("it did not help")
-
-    monkeypatch.setattr(carrying, "_judged", refuses)
+    monkeypatch.setattr(carrying, "_judged", _refuses)
     code, _printed, complaint = run("fix", checkpoint)
     assert (code, complaint) == (1, "lastgood: it did not help\n")
     assert contents(checkpoint) == before
+
+
+def test_a_copy_that_lacks_the_same_hides_no_repair_from_what_is_here(cloud: Cloud, place: Path) -> None:
+    folder = make_hf_checkpoint(place / "llama" / "checkpoint-100", 100)
+    (folder / "rng_state.pth").unlink()
+    cloud.upload(folder, "llama")
+    code, printed, _complaint = run("fix", folder)
+    assert (code, printed.splitlines()[-1]) == (0, f"{folder} is complete")
+
+
+def test_a_folder_that_was_lost_is_made_again_and_no_empty_one_is_left_by_a_failure(
+    cloud: Cloud, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_hf_checkpoint(place / "llama" / "checkpoint-100", 100)
+    part = folder / "global_step100" / "deep" / "part.pt"
+    part.parent.mkdir(parents=True)
+    part.write_bytes((folder / "scheduler.pt").read_bytes())
+    cloud.upload(folder, "llama")
+    shutil.rmtree(folder / "global_step100")
+    flip_bit_in_storage(folder / "optimizer.pt")
+    with monkeypatch.context() as patch:
+        patch.setattr(carrying, "_judged", _refuses)
+        assert run("fix", folder)[0] == 1
+    assert not (folder / "global_step100").exists()
+    assert run("fix", folder)[0] == 0
+    assert part.read_bytes() == (folder / "scheduler.pt").read_bytes()
+
+
+def _refuses(*_: object, **__: object) -> None:
+    raise CannotMend("it did not help")
 
 
 def test_what_was_mended_beside_a_watcher_is_handed_out_again_in_its_old_line(

@@ -14,22 +14,10 @@ from lastgood.cloud import CopyState, Proof
 from worker_world import rewrite_in_place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from cloud_worker import CloudWorld
     from s3_servers import S3Server
-
-
-@pytest.fixture(scope="module")
-def bucket(seaweed: S3Server) -> str:
-    return seaweed.new_bucket()
-
-
-@pytest.fixture
-def world(tmp_path: Path, seaweed: S3Server, bucket: str) -> Iterator[CloudWorld]:
-    with cloud_world(tmp_path, seaweed, bucket, tmp_path.name, observe_for=0) as made:
-        yield made
 
 
 def test_a_judged_checkpoint_is_copied_and_proven(world: CloudWorld) -> None:

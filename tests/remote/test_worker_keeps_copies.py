@@ -5,30 +5,16 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-import pytest
-
 from builders import make_hf_checkpoint
 from cloud_worker import cloud_world
 from lastgood.cloud import CopyState
 from lastgood.remote import verify_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from cloud_worker import CloudWorld
     from s3_servers import S3Server
-
-
-@pytest.fixture(scope="module")
-def bucket(seaweed: S3Server) -> str:
-    return seaweed.new_bucket()
-
-
-@pytest.fixture
-def world(tmp_path: Path, seaweed: S3Server, bucket: str) -> Iterator[CloudWorld]:
-    with cloud_world(tmp_path, seaweed, bucket, tmp_path.name, observe_for=0) as made:
-        yield made
 
 
 def test_a_worker_that_lost_its_catalog_finds_the_copies_again(world: CloudWorld) -> None:
@@ -126,9 +112,7 @@ def test_a_copy_is_fetched_every_week_to_see_that_copies_come_back(world: CloudW
 def test_a_copy_that_does_not_come_back_whole_is_told_and_sent_again(world: CloudWorld) -> None:
     make_hf_checkpoint(world.path(100), 100)
     world.copy_all()
-    key = f"{world.upload(100).copy.key}/model.safetensors"
-    size = (world.path(100) / "model.safetensors").stat().st_size
-    world.server.client().put_object(Bucket=world.bucket, Key=key, Body=bytes(size))
+    world.damage_copy(100)
     world.later(8 * 86_400)
     assert "drill-failed" in world.kinds()
     world.later(8 * 86_400)
@@ -189,9 +173,7 @@ def test_another_copy_under_the_same_commit_is_a_conflict_and_stays_as_it_is(wor
 def test_a_damaged_copy_is_not_believed_again_because_its_next_upload_failed(world: CloudWorld) -> None:
     make_hf_checkpoint(world.path(100), 100)
     world.copy_all()
-    key = f"{world.upload(100).copy.key}/model.safetensors"
-    size = (world.path(100) / "model.safetensors").stat().st_size
-    world.server.client().put_object(Bucket=world.bucket, Key=key, Body=bytes(size))
+    world.damage_copy(100)
     world.skip(8 * 86_400)
     while "drill-failed" not in world.kinds():
         world.look()

@@ -51,6 +51,12 @@ class CloudWorld(World):
         self.errands()
         known.remote = self.remote
 
+    def damage_copy(self, step: int) -> None:
+        """Its weights are zeros from now on."""
+        key = f"{self.upload(step).copy.key}/model.safetensors"
+        size = (self.path(step) / "model.safetensors").stat().st_size
+        self.server.client().put_object(Bucket=self.bucket, Key=key, Body=bytes(size))
+
     def copy_all(self) -> None:
         """What is finished settles, is judged, and copied."""
         self.settle()

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from lastgood.facts import FileFacts, Level, Report, report_from_json
+from lastgood.facts import FileFacts, Level, Report
 from lastgood.formats import read_file
 from lastgood.inventory import take_inventory
+from lastgood.report_json import report_from_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,6 @@ _DROP_FROM_BOUNDING_SET: Final = 24  # PR_CAPBSET_DROP, prctl(2)
 _RIGHTS_TO_READ_ALL: Final = (1, 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, capabilities(7)
 _VERIFY: Final = """
 import json, sys
-from lastgood.facts import report_as_json
 from lastgood.verify import verify
 print(json.dumps(report_as_json(verify(sys.argv[1]))))
 """

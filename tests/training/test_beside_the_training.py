@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from lastgood import naming
-from lastgood.errors import Damaged
+from lastgood.errors import Damaged, LastgoodError
 from lastgood.settings import Settings
 from lastgood.training import CheckpointManager, saving
 from lastgood.training.background import copied
 from lastgood.verify import verify
 from small_job import Recipe, SmallJob
+from training_ranks import in_two_processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,6 +212,72 @@ def test_a_save_that_failed_before_does_not_stand_in_the_way_of_the_last_one(
     os.kill(os.getpid(), signal.SIGUSR1)
     assert manager.save_if_due(2, model=model) is not None
     assert os.listdir(manager.folder) == ["checkpoint-2"]
+
+
+@pytest.mark.parametrize("signalled", [0, 1])
+def test_a_signal_to_one_process_is_a_signal_to_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signalled: int
+) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+
+    def train(rank: int) -> str:
+        manager = CheckpointManager(tmp_path / "output", settings=NOBODY, save_strategy="no")
+        manager.save_on_signals(signal.SIGUSR1)
+        job, told = SmallJob(Recipe()), []
+        for step in range(1, 5):
+            job.train(step)
+            if step == 3 and rank == signalled:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            due = manager.is_due(step)
+            if due:
+                job.save(manager)
+            told.append(f"{due}-{manager.preempted}")
+            if manager.preempted:
+                break
+        return f"{step} {told[-1]}"
+
+    assert in_two_processes(tmp_path / "store", train) == ["3 True-True", "3 True-True"]
+    assert os.listdir(tmp_path / "output") == ["checkpoint-3"]
+
+
+def test_the_others_do_not_believe_in_a_save_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+
+    def train(rank: int) -> str:
+        manager = CheckpointManager(tmp_path / "output", settings=NOBODY)
+        manager.save_on_signals(signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        if rank == 0:
+            monkeypatch.setattr(saving, "write", _fail)
+        assert manager.is_due(1)
+        with pytest.raises(LastgoodError, match="the disk burns"):
+            manager.save(1, model=torch.nn.Linear(2, 2))
+        return str(manager.preempted)
+
+    assert in_two_processes(tmp_path / "store", train) == ["False", "False"]
+
+
+def _fail(*_: object) -> None:
+    raise Damaged("the disk burns")
+
+
+def test_what_a_save_does_not_take_is_named(manager: CheckpointManager) -> None:
+    with pytest.raises(TypeError, match="a save takes no optimiser; it takes model, optimizer"):
+        manager.save(1, model=torch.nn.Linear(2, 2), optimiser=None)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="a save takes a model"):
+        manager.save(1)  # type: ignore[call-arg]
+
+
+def test_a_failed_save_is_raised_by_every_way_to_go_on(
+    manager: CheckpointManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for option in (True, False, "nowhere"):
+        manager.options = manager.options.model_copy(update={"resume_from_checkpoint": option})
+        with monkeypatch.context() as patch:
+            patch.setattr(saving, "write", _fail)
+            manager.save(1, model=torch.nn.Linear(2, 2))
+            with pytest.raises(Damaged, match="the disk burns"):
+                manager.resume(torch.nn.Linear(2, 2))
 
 
 def test_signals_are_the_main_threads(manager: CheckpointManager) -> None:

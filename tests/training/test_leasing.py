@@ -73,7 +73,7 @@ def test_somebody_who_ends_the_job_says_nothing_of_the_checkpoint(
         raise KeyboardInterrupt
 
     with leasing(tmp_path) as (manager, made):
-        monkeypatch.setattr(manager, "_load", interrupted)
+        monkeypatch.setattr(manager, "_restored", interrupted)
         with pytest.raises(KeyboardInterrupt):
             manager.restore_latest(SmallJob(Recipe()).model)
     assert [sent[1] for sent in made.sent] == ["/leases"]
@@ -138,7 +138,7 @@ def test_of_several_processes_the_first_speaks_for_all(tmp_path: Path) -> None:
 def test_what_fails_in_another_process_is_told_by_the_first(tmp_path: Path) -> None:
     def restore(manager: CheckpointManager, rank: int) -> str:
         if rank == 1:
-            manager._load = _fail  # type: ignore[assignment, method-assign]
+            manager._restored = _fail  # type: ignore[assignment, method-assign]
         start = SmallJob(Recipe()).restore(manager)
         assert start is not None
         return str(start.step)

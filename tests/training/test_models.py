@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +23,6 @@ from lastgood.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @dataclass
@@ -167,3 +167,11 @@ def test_a_model_of_hugging_face_is_read_back_by_hugging_face(tmp_path: Path) ->
     CheckpointManager.save_checkpoint(checkpoint_dir=tmp_path / "checkpoint-1", model=model, global_step=1)
     assert {"config.json", "generation_config.json"} <= set(os.listdir(tmp_path / "checkpoint-1"))
     assert same(transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint-1"), model)
+
+
+def test_a_configuration_of_more_than_json_is_saved_in_words(manager: CheckpointManager) -> None:
+    model = nn.Linear(2, 2)
+    model.config = {"dtype": torch.bfloat16, "data": Path("/data"), "width": 2}
+    path = manager.save(1, model=model)
+    saved = json.loads(Path(path, "config.json").read_text(encoding="utf-8"))
+    assert saved == {"architectures": ["Linear"], "dtype": "bfloat16", "data": "/data", "width": 2}

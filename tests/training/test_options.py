@@ -147,9 +147,39 @@ def test_true_goes_on_from_the_last_good_one_and_begins_where_there_is_none(tmp_
     assert manager.resume(SmallJob(Recipe()).model) is None
     job = trained()
     job.save(manager)
-    start = manager.resume(SmallJob(Recipe()).model)
+    resumed = SmallJob(Recipe(), seed=2)
+    start = manager.resume(resumed.model, resumed.optimizer, resumed.scheduler, None, resumed.loader)
     assert start is not None
     assert (start.step, start.exact) == (3, True)
+    assert resumed.everything() | {"losses": None, "step": None} == job.everything() | {"losses": None, "step": None}
+
+
+def test_what_was_saved_and_not_restored_is_no_exact_continuation(tmp_path: Path) -> None:
+    trained().save(manager_of(tmp_path))
+    job = SmallJob(Recipe())
+    for manager, targets in (
+        (manager_of(tmp_path), (job.model,)),
+        (manager_of(tmp_path), (job.model, job.optimizer, job.scheduler)),
+        (
+            manager_of(tmp_path, restore_optimizer_state=False),
+            (job.model, job.optimizer, job.scheduler, None, job.loader),
+        ),
+    ):
+        start = manager.resume(*targets)
+        assert start is not None
+        assert not start.exact
+
+
+def test_wrong_numbers_are_no_exact_continuation_and_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = trained()
+    job.model[0].weight.data[0, 0] = float("nan")
+    path = job.save(manager_of(tmp_path))
+    start = manager_of(tmp_path, resume_from_checkpoint=path).resume(job.model, job.optimizer, job.scheduler)
+    assert start is not None
+    assert not start.exact
+    assert "NaN in" in caplog.text
 
 
 def test_a_path_goes_on_from_that_one_and_not_from_a_damaged_one(tmp_path: Path) -> None:

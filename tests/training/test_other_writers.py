@@ -18,6 +18,7 @@ from torch import nn
 
 from lastgood.errors import Damaged, NotACheckpoint
 from lastgood.training import CheckpointManager, save_rng_states, set_seed
+from lastgood.verify import verify
 from small_job import Recipe, SmallJob
 
 if TYPE_CHECKING:
@@ -105,6 +106,35 @@ def test_weights_in_several_files_are_loaded(tmp_path: Path) -> None:
     other = SmallJob(Recipe(), seed=5)
     loaded(tmp_path, other)
     assert other.everything()["weights"] == job.everything()["weights"]
+
+
+def shard(folder: Path, name: str, weights: dict[str, Any]) -> str:
+    safetensors.torch.save_file(weights, folder / name)
+    return name
+
+
+def test_of_two_saves_in_one_folder_the_index_says_which_is_meant(tmp_path: Path) -> None:
+    job, stray = trained(), SmallJob(Recipe(), seed=9)
+    names = list(job.model.state_dict())
+    for count, weights in ((2, job.model.state_dict()), (3, stray.model.state_dict())):
+        parts = [names[place::count] for place in range(count)]
+        files = [
+            shard(tmp_path, f"model-{n + 1:05}-of-{count:05}.safetensors", {name: weights[name] for name in part})
+            for n, part in enumerate(parts)
+        ]
+        if count == 2:
+            mapping = {name: file for part, file in zip(parts, files, strict=True) for name in part}
+            (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": mapping}))
+    (tmp_path / "config.json").write_text("{}")
+    torch.save(their_state(job), tmp_path / "training_state.pt")
+    other = SmallJob(Recipe(), seed=5)
+    loaded(tmp_path, other)
+    assert other.everything()["weights"] == job.everything()["weights"]
+    assert not verify(str(tmp_path)).exact_resume
+
+    (tmp_path / "model.safetensors.index.json").unlink()
+    with pytest.raises(Damaged, match="is in another file as well"):
+        loaded(tmp_path, SmallJob(Recipe()), level=None)
 
 
 def without(state: dict[str, Any], *keys: str) -> dict[str, Any]:

@@ -61,6 +61,30 @@ def test_damaged_ones_do_not_push_good_ones_out_and_go_when_a_newer_one_is_compl
     assert there(limited) == ["checkpoint-2", "checkpoint-5"]
 
 
+def test_a_job_that_begins_anew_keeps_what_it_has_just_saved(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"save_total_limit": 2, "resume_from_checkpoint": False, "overwrite_output_dir": True}
+    saves(CheckpointManager(tmp_path / "output", settings=NOBODY), 400, 500)
+    manager = CheckpointManager(tmp_path / "output", settings=NOBODY, **options)
+    job = SmallJob(Recipe())
+    for step in (1, 2, 3):
+        job.train(step)
+        assert os.path.isdir(job.save(manager))
+    assert {"checkpoint-2", "checkpoint-3"} <= set(there(manager))
+
+
+def test_a_job_that_went_back_keeps_what_it_goes_on_from_and_what_it_saves(tmp_path: Path) -> None:
+    saves(CheckpointManager(tmp_path / "output", settings=NOBODY), 30, 40, 50)
+    path = str(tmp_path / "output" / "checkpoint-30")
+    manager = CheckpointManager(tmp_path / "output", settings=NOBODY, save_total_limit=2, resume_from_checkpoint=path)
+    job = SmallJob(Recipe())
+    start = manager.resume(job.model, job.optimizer, job.scheduler, None, job.loader)
+    assert start is not None
+    job.step = start.step
+    job.train(31)
+    assert os.path.isdir(job.save(manager))
+    assert {"checkpoint-30", "checkpoint-31"} <= set(there(manager))
+
+
 def test_where_a_worker_is_at_work_it_does_the_removing(tmp_path: Path) -> None:
     with world_in(tmp_path) as world:
         settings = world.settings.model_copy(update={"url": "http://127.0.0.1:1"})

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood import durable
 from lastgood.errors import LastgoodError
-from lastgood.facts import FileDigest, Manifest, report_as_json
+from lastgood.facts import FileDigest, Manifest
 from lastgood.findings import SOUND
 from lastgood.manifest import algorithm_of, manifest_as_json, read_manifest
+from lastgood.report_json import report_as_json
 from lastgood.verify import verify
 from lastgood_worker.children import is_orphan, tell
 from lastgood_worker.manners import Manners, bound_memory, read_pressures, take_a_low_priority

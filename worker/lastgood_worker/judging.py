@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.errors import NotAManifest
-from lastgood.facts import FileDigest, Level, Manifest, Report, report_from_json
+from lastgood.facts import FileDigest, Level, Manifest, Report
 from lastgood.findings import Code, Finding, Verdict
 from lastgood.manifest import manifest_from_json
+from lastgood.report_json import report_from_json
 from lastgood_worker import children, judge
 from lastgood_worker.children import Child
 

@@ -13,10 +13,11 @@ import sqlalchemy as sa
 from lastgood.catalog import tables
 from lastgood.cloud.committing import copy_as_json, copy_from_json
 from lastgood.cloud.words import CopyState, Upload, capabilities_as_json, capabilities_from_json
-from lastgood.facts import Component, Presence, finding_as_json, report_as_json
+from lastgood.facts import Component, Presence
 from lastgood.findings import Severity, Verdict
 from lastgood.life import State
 from lastgood.records import Evidence, Hold, Record
+from lastgood.report_json import finding_as_json, report_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,8 +12,9 @@ import click
 from lastgood import rendering
 from lastgood.cli.base import GOOD, NOT_DONE, WANTING, commands, complain, say, settings_with
 from lastgood.errors import LastgoodError
-from lastgood.facts import Level, report_as_json
+from lastgood.facts import Level
 from lastgood.findings import Severity, Verdict
+from lastgood.report_json import report_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

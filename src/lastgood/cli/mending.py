@@ -11,8 +11,8 @@ import click
 
 from lastgood.cli.base import GOOD, NOT_DONE, WANTING, commands, complain, settings_with
 from lastgood.errors import CannotMend, LastgoodError, NotACheckpoint
-from lastgood.facts import report_as_json
 from lastgood.findings import SOUND, Severity, Verdict
+from lastgood.report_json import report_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -90,6 +90,15 @@ def _ends_well(raw: bytes, start: int, length: int, count: int) -> bool:
     return all(found in (expected, full) for found, expected, full in short)
 
 
+def is_mappable(path: str) -> bool:
+    """Whether torch may map the file: of packed records it would take the packed bytes for tensors, without a word."""
+    try:
+        with zipfile.ZipFile(path) as found:
+            return all(record.compress_type == zipfile.ZIP_STORED for record in found.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+
+
 def ranges_of(payload: PayloadReader, records: list[zipfile.ZipInfo]) -> Iterator[Range]:
     """Where each stored record's bytes lie, and their CRC-32. BrokenZip where one is not where the list says."""
     for record in records:

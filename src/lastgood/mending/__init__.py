@@ -4,8 +4,8 @@ Each file is written beside its place and put there by a rename; what lay there 
 """
 
 from lastgood.mending.carrying import carry_out
-from lastgood.mending.neighbours import Neighbour, neighbours_of
+from lastgood.mending.neighbours import neighbours_of
 from lastgood.mending.planning import plan_repairs
-from lastgood.mending.words import Plan, Repair
+from lastgood.mending.words import Neighbour, Plan, Repair
 
 __all__ = ["Neighbour", "Plan", "Repair", "carry_out", "neighbours_of", "plan_repairs"]

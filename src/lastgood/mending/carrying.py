@@ -51,7 +51,10 @@ def carry_out(
     """
     with _telling(plan.path), _alone(plan):
         _clear(plan)
+        lost = _lost_folders(plan)
         try:
+            for folder in lost:
+                os.mkdir(folder)
             for repair in plan.repairs:
                 made = _beside(plan, repair.file)
                 make(repair, made)
@@ -61,6 +64,9 @@ def carry_out(
             return _put_in_place(plan, judge, backup=backup)
         finally:
             _clear(plan)
+            for folder in reversed(lost):
+                with suppress(OSError):  # it holds what was mended
+                    os.rmdir(folder)
 
 
 def _put_in_place(plan: Plan, judge: Callable[[], tuple[Facts, Report]], *, backup: bool) -> tuple[Facts, Report]:
@@ -234,10 +240,21 @@ def _beside(plan: Plan, file: str) -> str:
 def _clear(plan: Plan) -> None:
     """Takes away what was made and not put in its place, by us or by one that was killed."""
     for folder in {os.path.dirname(_beside(plan, repair.file)) for repair in plan.repairs} | {plan.path}:
-        for name in os.listdir(folder):
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
             if name.startswith(_MADE):
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(folder, name))
+
+
+def _lost_folders(plan: Plan) -> list[str]:
+    """Those within the checkpoint that its files are to lie in and that are not there, the outer ones first."""
+    folders: set[str] = set()
+    for repair in plan.repairs:
+        folder = os.path.dirname(_beside(plan, repair.file))
+        while not os.path.isdir(folder):
+            folders.add(folder)
+            folder = os.path.dirname(folder)
+    return sorted(folders, key=len)
 
 
 @contextmanager

@@ -44,9 +44,9 @@ def plan_fetching(
             continue
         report = _by_its_digests(report, bundle, threads)
         wanted, why = differing(report, bundle.manifest.files)
-        if why is None:
+        if wanted:
             return Plan(report.path, fingerprint, _repairs(wanted, bundle, store), copy.verdict), bundle
-        reasons.append(f"{store.remote.url(copy.key)}: {why}")
+        reasons.append(f"{store.remote.url(copy.key)}: {why or 'it lacks the same'}")
     raise CannotMend("; ".join(reasons) or f"no proven copy of {name} is known")
 
 
@@ -76,7 +76,7 @@ def carry_out_fetching(
         fetch_file(store, bundle.copy, repair.work.digest, path)
 
     def accepts(report: Report) -> str | None:
-        return "would not be what was copied" if differing(report, bundle.manifest.files)[0] else None
+        return None if differing(report, bundle.manifest.files) == ((), None) else "would not be what was copied"
 
     digest = algorithm_of(bundle.manifest) or _USUAL
     return carry_out(plan, make, backup=backup, digest=digest, threads=threads, accepts=accepts, **how)

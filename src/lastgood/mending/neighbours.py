@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lastgood import naming
 from lastgood.discovery import discover
 from lastgood.errors import LastgoodError
 from lastgood.facts import Level
+from lastgood.mending.words import Neighbour, shapes_of
 from lastgood.verify import examine
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from lastgood.facts import Facts
-
 _ASKED: Final = 8  # the nearest ones: a run may have thousands
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """Another checkpoint of the run, as far as headers tell."""
-
-    path: str
-    layout: str
-    step: int | None
-    epoch: float | None
-    weights: Mapping[str, tuple[int, ...]]  #: shapes, by bare names; empty where they are not all there
-    sound: frozenset[str]  #: its files in which nothing is wrong
 
 
 def neighbours_of(path: str) -> list[Neighbour]:
@@ -40,12 +23,6 @@ def neighbours_of(path: str) -> list[Neighbour]:
     others.sort(key=lambda found: (found.copy, abs(found.number - (own or 0)), found.number))
     found = (_looked_at(os.path.join(run_folder, other.relative_path)) for other in others[:_ASKED])
     return [neighbour for neighbour in found if neighbour is not None]
-
-
-def shapes_of(facts: Facts) -> dict[str, tuple[int, ...]]:
-    """The model, as far as its weights tell: the shape of each, by the name without a wrapper's prefix."""
-    bare = naming.bare_names(facts.weights)
-    return {bare[name]: tensor.shape for name, tensor in facts.weights.items()}
 
 
 def _looked_at(path: str) -> Neighbour | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lastgood import naming
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lastgood.facts import FileDigest
+    from lastgood.facts import Facts, FileDigest
     from lastgood.findings import Verdict
 
 
@@ -76,6 +78,28 @@ class Plan:
     repairs: tuple[Repair, ...]
     promised: Verdict
     refused: tuple[str, ...] = ()  #: what stays as it is, and why
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Another checkpoint of the run, as far as headers tell."""
+
+    path: str
+    layout: str
+    step: int | None
+    epoch: float | None
+    weights: Mapping[str, tuple[int, ...]]  #: shapes, by bare names; empty where they are not all there
+    sound: frozenset[str]  #: its files in which nothing is wrong
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+def shapes_of(facts: Facts) -> dict[str, tuple[int, ...]]:
+    """The model, as far as its weights tell: the shape of each, by the name without a wrapper's prefix."""
+    bare = naming.bare_names(facts.weights)
+    return {bare[name]: tensor.shape for name, tensor in facts.weights.items()}
 
 
 def plan_as_json(plan: Plan) -> dict[str, Any]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.errors import Damaged
 from lastgood.findings import MEANINGS, Code, Verdict
 from lastgood.training import ranks, rng, state, weights
-from lastgood.verify import verify
 
 if TYPE_CHECKING:
-    from lastgood.facts import Level, Report
+    from lastgood.facts import Report
     from lastgood.findings import Finding
 
 _log = logging.getLogger("lastgood")
@@ -24,44 +24,50 @@ _BROKEN_OFF: Final = frozenset(
 )
 
 
-def load_checkpoint(  # noqa: PLR0913 - one name for each thing that a job has, and each wish
-    folder: str,
-    *,
-    model: Any,
-    optimizer: Any,
-    scheduler: Any,
-    scaler: Any,
-    dataloader: Any,
-    device: Any,
-    strict: bool,
-    level: Level | None,
-) -> dict[str, Any]:
-    """Loads everything that is given and was saved. Step, epoch, losses, metrics and additional state.
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What a checkpoint is loaded into; None: the job has none, or wants it left as it is."""
 
-    What was not saved is said, and left as it is. Damaged, before anything is touched, where the checkpoint is: `level`
-    is how deep it is looked at; None: somebody else has vouched for it.
+    model: Any
+    optimizer: Any = None
+    scheduler: Any = None
+    scaler: Any = None
+    dataloader: Any = None
+    device: Any = None  #: where the model is to be; None: where it is
+    strict: bool = True  #: every weight must have its place
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    progress: dict[str, Any]  #: step, epoch, losses, metrics and additional state
+    whole: bool  #: every state that was saved has been restored
+
+
+def load(folder: str, targets: Targets) -> Loaded:
+    """Loads everything that is given and was saved. What was not saved is said, and left as it is.
+
+    NotACheckpoint where there are no weights; what torch raises where they do not fit.
     """
-    if level is not None:
-        require_undamaged(verify(folder, level))
     found = state.read_state(folder)
-    _compare(found, optimizer, dataloader)
-    if device is not None:
-        model.to(device)
+    _compare(found, targets)
+    if targets.device is not None:
+        targets.model.to(targets.device)
     inner = found.get(state.MODEL)
     saved = weights.read_weights(folder, state.load_plainly) if inner is None else inner
-    weights.load_weights(model, saved, strict=strict)
-    before = _rates(optimizer)
-    state.restore("optimizer", optimizer, found)
-    state.restore("scheduler", scheduler, found)
-    state.restore("scaler", scaler, found)
-    state.restore_dataloader(dataloader, found)
+    weights.load_weights(targets.model, saved, strict=targets.strict)
+    before = _rates(targets.optimizer)
+    state.restore("optimizer", targets.optimizer, found)
+    state.restore("scheduler", targets.scheduler, found)
+    state.restore("scaler", targets.scaler, found)
+    state.restore_dataloader(targets.dataloader, found)
     if ranks.is_first():
         rng.restore_rng_states(found.get(state.RNG))  # last: nothing may be drawn after it
     else:  # with those of the first, all would draw the same
         _log.warning("random states are saved of the first process alone: this one's stay as they are")
     progress = state.progress_of(found, folder)
-    _tell_rates(before, _rates(optimizer), progress["global_step"])
-    return progress
+    _tell_rates(before, _rates(targets.optimizer), progress["global_step"])
+    given = {name for name in ("optimizer", "scheduler", "scaler", "dataloader") if getattr(targets, name) is not None}
+    return Loaded(progress, whole=state.saved_in(found) <= given)
 
 
 def require_undamaged(report: Report) -> None:
@@ -79,14 +85,14 @@ def _is_damage(finding: Finding) -> bool:
     return finding.code in _BROKEN_OFF or MEANINGS[finding.code].verdict in (Verdict.CORRUPT, Verdict.UNREADABLE)
 
 
-def _compare(found: state.State, optimizer: Any, dataloader: Any) -> None:
+def _compare(found: state.State, targets: Targets) -> None:
     """What would make the loss jump although everything was restored."""
-    size = getattr(dataloader, "batch_size", None)
+    size = getattr(targets.dataloader, "batch_size", None)
     _warn_if_other("the batch size", found.get("batch_size"), size, "the data comes in other pieces")
     _warn_if_other("the number of processes", found.get("world_size"), ranks.count(), "each step sees other data")
     state_of_optimizer = found.get("optimizer_state_dict") or found.get("optimizer")
     saved = _initial_rates(state_of_optimizer.get("param_groups") if isinstance(state_of_optimizer, dict) else None)
-    now = _initial_rates(getattr(optimizer, "param_groups", None))
+    now = _initial_rates(getattr(targets.optimizer, "param_groups", None))
     if saved and now and any(abs(a - b) > _ALIKE * max(a, b) for a, b in zip(_span(saved), _span(now), strict=True)):
         _log.warning(
             "the learning rates were set to %s when it was saved, and are to %s here: those that were saved are taken",

@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from lastgood import client, durable, naming, resume
 from lastgood.discovery import discover
 from lastgood.errors import LastgoodError, NoCheckpointsYet
-from lastgood.facts import Component, Level, Presence
 from lastgood.findings import Verdict
 from lastgood.settings import read_settings
 from lastgood.settings_file import settings_text
-from lastgood.training import loading, preemption, ranks, rng, saving
+from lastgood.training import loading, one_checkpoint, preemption, ranks, rng, saving
 from lastgood.training.background import Background
 from lastgood.training.options import SaveOptions
 from lastgood.training.rotation import Rotation
@@ -38,7 +37,7 @@ class Restored:
     step: int
     epoch: float
     path: str
-    exact: bool  #: everything for a bit-for-bit continuation was there
+    exact: bool  #: everything for a bit-for-bit continuation was there, and was restored
     best_loss: float
     epoch_losses: Sequence[float]
     metrics: Mapping[str, Any]
@@ -65,6 +64,7 @@ class CheckpointManager:
         self._background = Background()
         self._preemption: preemption.Preemption | None = None
         self._last_step: int | None = None
+        self._asked = False  # by a signal, as all processes agreed when they last asked whether a save is due
         limit = self.options.save_total_limit
         self._rotation = Rotation(self.folder, limit, self._settings) if limit else None
         durable.make_folders(self.folder)
@@ -75,66 +75,51 @@ class CheckpointManager:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def save(  # noqa: PLR0913 - one name for each thing that a job has
-        self,
-        step: int,
-        *,
-        model: Any,
-        optimizer: Any = None,
-        scheduler: Any = None,
-        scaler: Any = None,
-        dataloader: Any = None,
-        epoch: float = 0,
-        metrics: Mapping[str, Any] | None = None,
-        tokenizer: Any = None,
-        best_loss: float = float("inf"),
-        epoch_losses: Sequence[float] = (),
-        additional_state: Mapping[str, Any] | None = None,
-    ) -> str:
+    def save(self, step: int, **parts: Unpack[saving.Parts]) -> str:
         """Saves everything under this step. The folder's path; it is there whole, and on the disk.
 
+        `parts`: `model`, and what else there is: `optimizer`, `scheduler`, `scaler`, `dataloader`, `tokenizer`, `epoch`
+        (how many are done), `best_loss`, `epoch_losses`, `metrics`, `additional_state`. OSError where the disk has no
+        room, Damaged where what came out is not what was to be saved.
+
         With `async_save` it is on its way there: the state is copied, and written while training goes on. The next
-        call waits for it, and raises what went wrong; what is not finished never looks as if it were.
+        call waits for it, and raises what went wrong; what is not finished never looks as if it were. Under
+        torch.distributed every process calls it, and the first one saves.
         """
         folder = os.path.join(self.folder, f"checkpoint-{step}")
-        asked = self._preemption is not None and self._preemption.asks
+        asked, self._asked = self._asked, False
         with suppress(Exception) if asked else nullcontext():  # it was logged; this may be the last chance to save
             self._background.wait()
-        if not ranks.is_first():
-            self._note_saved(step, asked=asked)
-            return folder
-        found = saving.collect(
-            step=step,
-            model=model,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            scaler=scaler,
-            dataloader=dataloader,
-            tokenizer=tokenizer,
-            epoch=epoch,
-            best_loss=best_loss,
-            epoch_losses=epoch_losses,
-            metrics=metrics,
-            additional_state=additional_state,
-            options=self.options,
-        )
+        if asked and self._preemption is not None:
+            ranks.told_by_first(partial(self._save, folder, step, parts, beside=False))
+            self._preemption.saved = True
+        elif ranks.is_first():
+            self._save(folder, step, parts, beside=self.options.async_save)
+        self._last_step = step
+        return folder
+
+    def _save(self, folder: str, step: int, parts: saving.Parts, *, beside: bool) -> None:
+        found = saving.collect(step, self.options, parts)
         saving.require_space(folder, found)
-        if self.options.async_save and not asked:
+        if beside:
             self._background.start(f"the save of {folder}", partial(self._write, folder, found.copied()))
         else:
             self._write(folder, found)
-        self._note_saved(step, asked=asked)
-        return folder
 
-    def save_if_due(self, step: int, *, epoch_finished: bool = False, **parts: Any) -> str | None:
+    def save_if_due(self, step: int, *, epoch_finished: bool = False, **parts: Unpack[saving.Parts]) -> str | None:
         """Saves, with the arguments of `save`, where `is_due`: to be called after every step. None: it was not."""
         return self.save(step, **parts) if self.is_due(step, epoch_finished=epoch_finished) else None
 
     def is_due(self, step: int, *, epoch_finished: bool = False) -> bool:
-        """Whether the options ask for a save after this step, or a signal came since the last one."""
+        """Whether the options ask for a save after this step, or a signal came since the last one.
+
+        With `save_on_signals`, under torch.distributed, every process calls it after every step: a signal that came to
+        one of them counts for all.
+        """
         if step == self._last_step:
             return False
-        if self._preemption is not None and self._preemption.asks:
+        self._asked = self._preemption is not None and self._preemption.asks()
+        if self._asked:
             return True
         if self.options.save_strategy == "epoch":
             return epoch_finished
@@ -166,15 +151,11 @@ class CheckpointManager:
         saving.write(folder, found)
         if self._rotation is None:
             return
+        self._rotation.protect(os.path.basename(folder))
         try:
-            self._rotation.rotate(os.path.basename(folder))
+            self._rotation.rotate()
         except (LastgoodError, OSError) as error:  # the save is there, whatever became of older ones
             _log.warning("nothing was removed from %s: %s", self.folder, error)
-
-    def _note_saved(self, step: int, *, asked: bool) -> None:
-        self._last_step = step
-        if self._preemption is not None and asked:
-            self._preemption.saved = True
 
     def resume(  # noqa: PLR0913 - one name for each thing that a job has, and each wish
         self,
@@ -194,17 +175,17 @@ class CheckpointManager:
         None: training begins with its first step. FileExistsError where it is to begin anew, and the folder holds
         checkpoints that it would write over, unless `overwrite_output_dir` allows it.
         """
+        self._background.wait()
         chosen = self.options.resume_from_checkpoint
         if chosen is False:
             ranks.told_by_first(self._require_none)
             return None
-        parts: dict[str, Any] = {"optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
-        parts |= {"dataloader": dataloader, "device": device, "strict": strict}
+        targets = loading.Targets(model, optimizer, scheduler, scaler, dataloader, device, strict=strict)
         if chosen is True:
-            return self.restore_latest(model, **parts, wait=wait, fetch=fetch)
-        loaded = self._load(chosen, Level.FULL, model=model, **parts)
-        exact = verify(chosen, Level.QUICK).exact_resume
-        return Restored(step=loaded.pop("global_step"), path=chosen, exact=exact, **loaded)
+            return self._restored_latest(targets, wait, fetch=fetch)
+        report = verify(chosen)
+        loading.require_undamaged(report)
+        return self._restored(report.path, targets, exact=report.exact_resume)
 
     def _require_none(self) -> None:
         found = [c for c in discover(self.folder).candidates if c.run == naming.ROOT_FOLDER and not c.copy]
@@ -236,37 +217,33 @@ class CheckpointManager:
         that does not answer. Under torch.distributed every process calls it, and the first one asks, and fetches.
         """
         self._background.wait()
+        targets = loading.Targets(model, optimizer, scheduler, scaler, dataloader, device, strict=strict)
+        return self._restored_latest(targets, wait, fetch=fetch)
+
+    def _restored_latest(self, targets: loading.Targets, wait: float, *, fetch: bool) -> Restored | None:
         found = ranks.told_by_first(lambda: self._last_good(wait, fetch=fetch))
         if found is None:
             return None
         for warning in found["warnings"]:
             _log.warning("%s: %s", found["name"], warning["message"])
-        path = client.rebased(found, self._settings.root)
-        with self._telling_how_it_goes(found):
-            loaded = self._load(
-                path,
-                None,  # whoever named it has read every byte
-                model=model,
-                optimizer=optimizer,
-                scheduler=scheduler,
-                device=device,
-                strict=strict,
-                scaler=scaler,
-                dataloader=dataloader,
-            )
-        _log.info("goes on at step %s from %s", loaded["global_step"], path)
-        return Restored(step=loaded.pop("global_step"), path=path, exact=found["exact_resume"], **loaded)
+        with self._telling_how_it_goes(found):  # whoever named it has read every byte
+            return self._restored(client.rebased(found, self._settings.root), targets, exact=found["exact_resume"])
 
-    def _load(self, path: str, level: Level | None, *, optimizer: Any, scheduler: Any, **parts: Any) -> dict[str, Any]:
+    def _restored(self, path: str, targets: loading.Targets, *, exact: bool) -> Restored:
         """As the options have it."""
-        wanted: dict[str, Any] = {
-            "optimizer": optimizer if self.options.restore_optimizer_state else None,
-            "scheduler": scheduler if self.options.restore_scheduler_state else None,
-        }
-        for name, given in (("optimizer", optimizer), ("scheduler", scheduler)):
-            if given is not None and wanted[name] is None:
-                _log.info("the state of the %s is not restored, as the options ask: it starts anew", name)
-        return loading.load_checkpoint(path, level=level, **wanted, **parts)
+        left = "the state of the %s is not restored, as the options ask: it starts anew"
+        if targets.optimizer is not None and not self.options.restore_optimizer_state:
+            _log.info(left, "optimizer")
+            targets = replace(targets, optimizer=None)
+        if targets.scheduler is not None and not self.options.restore_scheduler_state:
+            _log.info(left, "scheduler")
+            targets = replace(targets, scheduler=None)
+        loaded = loading.load(path, targets)
+        progress = loaded.progress
+        _log.info("goes on at step %s from %s", progress["global_step"], path)
+        if self._rotation is not None and os.path.dirname(path) == self.folder:
+            self._rotation.protect(os.path.basename(path))
+        return Restored(step=progress.pop("global_step"), path=path, exact=exact and loaded.whole, **progress)
 
     def _last_good(self, wait: float, *, fetch: bool = False) -> Mapping[str, Any] | None:
         settings = self._settings
@@ -303,93 +280,9 @@ class CheckpointManager:
         if ranks.is_first():
             client.give_back(client.service_of(self._settings), found, trouble)
 
-    @staticmethod
-    def save_checkpoint(  # noqa: PLR0913, PLR0917 - the names that trainers call it by
-        checkpoint_dir: str | os.PathLike[str],
-        model: Any,
-        optimizer: Any = None,
-        scheduler: Any = None,
-        epoch: float = 0,
-        global_step: int = 0,
-        best_loss: float = float("inf"),
-        epoch_losses: Sequence[float] = (),
-        tokenizer: Any = None,
-        additional_state: Mapping[str, Any] | None = None,
-        *,
-        scaler: Any = None,
-        dataloader: Any = None,
-        metrics: Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> None:
-        """Saves everything into this folder, in place of what is there. After an error that is as it was.
-
-        `options`: those of `SaveOptions` that concern what is saved.
-        """
-        if not ranks.is_first():
-            return
-        found = saving.collect(
-            step=global_step,
-            model=model,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            scaler=scaler,
-            dataloader=dataloader,
-            tokenizer=tokenizer,
-            epoch=epoch,
-            best_loss=best_loss,
-            epoch_losses=epoch_losses,
-            metrics=metrics,
-            additional_state=additional_state,
-            options=SaveOptions.of(None, **options),
-        )
-        path = os.path.abspath(checkpoint_dir)
-        saving.require_space(path, found)
-        saving.write(path, found)
-
-    @staticmethod
-    def load_checkpoint(  # noqa: PLR0913 - as above
-        checkpoint_dir: str | os.PathLike[str],
-        model: Any,
-        optimizer: Any = None,
-        scheduler: Any = None,
-        device: Any = None,
-        strict: bool = True,
-        *,
-        scaler: Any = None,
-        dataloader: Any = None,
-        level: str | None = "full",
-    ) -> dict[str, Any]:
-        """Loads everything that is given and was saved. Step, epoch, losses, metrics and additional state.
-
-        Damaged, before anything is touched, where the checkpoint is: every byte of it is read first, or with `level`
-        "quick" the headers; None trusts it.
-        """
-        return loading.load_checkpoint(
-            os.fspath(checkpoint_dir),
-            model=model,
-            optimizer=optimizer,
-            scheduler=scheduler,
-            scaler=scaler,
-            dataloader=dataloader,
-            device=device,
-            strict=strict,
-            level=Level(level) if level is not None else None,
-        )
-
-    @staticmethod
-    def verify_checkpoint(checkpoint_dir: str | os.PathLike[str]) -> dict[str, bool]:
-        """By each component whether it is there and sound, every byte read. What its layout never saves is not lacking.
-
-        `lastgood.verify.verify` says more. NotACheckpoint where there is nothing to look at.
-        """
-        components = dict(verify(os.fspath(checkpoint_dir)).components)
-        where_used = (Component.SCALER, Component.DATALOADER)
-        return {
-            component.value: presence in (Presence.PRESENT, Presence.NOT_APPLICABLE)
-            for component, presence in components.items()
-            if component not in where_used or presence is not Presence.NOT_APPLICABLE
-        }
-
+    save_checkpoint = staticmethod(one_checkpoint.save_checkpoint)
+    load_checkpoint = staticmethod(one_checkpoint.load_checkpoint)
+    verify_checkpoint = staticmethod(one_checkpoint.verify_checkpoint)
     save_rng_states = staticmethod(rng.save_rng_states)
     restore_rng_states = staticmethod(rng.restore_rng_states)
     set_seed = staticmethod(rng.set_seed)

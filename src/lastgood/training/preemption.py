@@ -7,6 +7,8 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood.training import ranks
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,10 +31,9 @@ class Preemption:
         self.saved = False  #: everything, since it came
         self._before = {number: signal.signal(number, self._on_signal) for number in signals}
 
-    @property
     def asks(self) -> bool:
-        """A signal came, and nothing was saved since."""
-        return self.received is not None and not self.saved
+        """A signal came in one of the job's processes, and nothing was saved since; all of them must call it."""
+        return ranks.any_of(self.received is not None) and not self.saved
 
     def _on_signal(self, number: int, _frame: Any) -> None:
         if self.saved:

@@ -24,6 +24,17 @@ def count() -> int:
     return int(torch.distributed.get_world_size()) if _are_several() else 1
 
 
+def any_of(claim: bool) -> bool:
+    """Whether it is true in one of the processes; all of them must call it."""
+    if not _are_several():
+        return claim
+    distributed = torch.distributed
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    found = torch.tensor([claim], dtype=torch.int32, device=device)
+    distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return bool(found.item())
+
+
 def told_by_first(ask: Callable[[], Found]) -> Found:
     """What `ask` returns in the first process, in each of them; all of them must call it.
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import pickle
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import torch
 
 from lastgood import naming
 from lastgood.errors import CannotMend
 from lastgood.training import rng, state
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # As Trainer calls them: transformers, `Trainer._save_rng_state`.
 _OF_TRAINER: Final = {
@@ -32,8 +30,7 @@ def write_state(before: str, path: str, entries: Mapping[str, Any], *, random: b
     found = _loaded(before) if os.path.exists(before) else {}
     content = {**found, **entries}
     if random:
-        known = {key: value for key, value in (content.get(state.RNG) or {}).items() if value is not None}
-        content[state.RNG] = {**rng.save_rng_states(), **known, naming.BASELINE: True}
+        content[state.RNG] = {**rng.save_rng_states(), **_known(content.get(state.RNG)), naming.BASELINE: True}
     if names:
         content[state.MODEL] = {names.get(name, name): value for name, value in content[state.MODEL].items()}
     _save(content, path)
@@ -54,6 +51,12 @@ def rename_tensors(before: str, path: str, names: Mapping[str, str]) -> None:
     weights = _loaded(before)
     renamed = {names.get(name, name): value for name, value in weights.items()}
     _save(type(weights)(renamed), path)
+
+
+def _known(states: Any) -> dict[str, Any]:
+    """Those that are there. Of anything else than a mapping nothing tells whose states they are."""
+    found = states if isinstance(states, Mapping) else {}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _loaded(path: str) -> Any:

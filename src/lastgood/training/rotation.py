@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from lastgood import naming, removal
 from lastgood.calling import service_of
@@ -14,8 +14,9 @@ from lastgood.errors import LastgoodError
 from lastgood.findings import Verdict
 from lastgood.latest import plan_now
 from lastgood.own_look import judged_in
-from lastgood.placing import is_below
 from lastgood.retention import Policy
+from lastgood.retention.guards import LAST_SOUND
+from lastgood.watched import is_at_work_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from lastgood.settings import Settings
 
 _log = logging.getLogger("lastgood")
-_NO_WORKER: Final = frozenset({"worker-never-started", "worker-silent"})
 
 
 class Rotation:
@@ -34,42 +34,34 @@ class Rotation:
         self._folder, self._settings = folder, settings
         self._policy = Policy(keep_last=limit, accept=Verdict(settings.accept))
         self._known: Sequence[Record] = ()
-        self._own: list[str] = []  # what this job saved last: after a rollback its steps are not the highest
+        self._own: list[str] = []  # the last of this job's: after a rollback its steps are not the highest
 
-    def rotate(self, saved: str) -> list[str]:
-        """The names of those that went. Nothing goes where a worker watches: its rules decide there.
+    def protect(self, name: str) -> None:
+        """This job saved it just now, or goes on from it: it stays until as many as are kept have followed."""
+        self._own = [*(other for other in self._own if other != name), name][-max(LAST_SOUND, self._policy.keep_last) :]
 
-        `saved`: the name of what was saved just now.
-        """
-        self._own = [*(name for name in self._own if name != saved), saved][-max(2, self._policy.keep_last) :]
+    def rotate(self) -> None:
+        """Nothing goes where a worker watches: its rules decide there."""
         if is_watched(self._folder, self._settings):
-            return []
+            return
         self._known = judged_in(self._folder, self._known)
-        plan = plan_now(self._known, self._policy, {})
-        gone = []
-        for decision in plan.removals:
+        for decision in plan_now(self._known, self._policy, {}).removals:
             if decision.record.name in self._own:
                 continue
             try:
                 _remove(decision.record)
             except LastgoodError as error:
                 _log.warning("%s stays: %s", decision.record.name, error)
-                continue
-            gone.append(decision.record.name)
-            _log.info("removed %s: %s", decision.record.name, decision.reasons[0].message)
-        return gone
+            else:
+                _log.info("removed %s: %s", decision.record.name, decision.reasons[0].message)
 
 
 def is_watched(folder: str, settings: Settings) -> bool:
     """Whether a worker is at work on it, as the service says or, where none answers, its lock."""
-    try:
-        status: Any = service_of(settings).get("/status")
-        codes = {obstacle["code"] for obstacle in status["obstacles"]}
-        roots = (status["watch"] or {}).get("roots", ())
-        there = folder if len(roots) != 1 or not settings.root else _as_watched(folder, settings.root, roots[0])
-        return not _NO_WORKER & codes and any(is_below(there, root) for root in roots)
-    except (LastgoodError, KeyError, TypeError, AttributeError):
-        return _is_locked(os.path.join(settings.state_dir, "worker.lock")) and _is_marked(folder)
+    told = is_at_work_on(service_of(settings), folder, settings.root)
+    if told is not None:
+        return told
+    return _is_locked(os.path.join(settings.state_dir, "worker.lock")) and _is_marked(folder)
 
 
 def _remove(record: Record) -> None:
@@ -77,12 +69,6 @@ def _remove(record: Record) -> None:
     doomed = replace(record, trash=removal.trash_name(record))
     removal.throw(doomed)
     removal.purge(doomed)
-
-
-def _as_watched(folder: str, root: str, watched: str) -> str:
-    if not is_below(folder, root):
-        return folder
-    return os.path.normpath(os.path.join(watched, os.path.relpath(folder, root)))
 
 
 def _is_locked(path: str) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Required, TypedDict
 
 import torch
 
@@ -67,38 +67,44 @@ class Save:
         return int(sum(storages.values()) * _MARGIN) + _LEAST
 
 
-def collect(  # noqa: PLR0913 - one name for each thing that a job has
-    *,
-    step: int,
-    model: Any,
-    optimizer: Any,
-    scheduler: Any,
-    scaler: Any,
-    dataloader: Any,
-    tokenizer: Any,
-    epoch: float,
-    best_loss: float,
-    epoch_losses: Sequence[float],
-    metrics: Mapping[str, Any] | None,
-    additional_state: Mapping[str, Any] | None,
-    options: SaveOptions,
-) -> Save:
-    """The save, of the job's own tensors. TypeError where the data loader's position cannot be saved."""
+class Parts(TypedDict, total=False):
+    """What a job has to save: objects with a `state_dict`, and what it knows of its progress."""
+
+    model: Required[Any]
+    optimizer: Any
+    scheduler: Any
+    scaler: Any
+    dataloader: Any
+    tokenizer: Any  #: saved by its `save_pretrained`
+    epoch: float  #: how many are done
+    best_loss: float
+    epoch_losses: Sequence[float]
+    metrics: Mapping[str, Any] | None
+    additional_state: Mapping[str, Any] | None  #: plain values and tensors
+
+
+def collect(step: int, options: SaveOptions, parts: Parts) -> Save:
+    """The save, of the job's own tensors. TypeError where a name is unknown, or a loader's position cannot be saved."""
+    if unknown := parts.keys() - Parts.__annotations__.keys():
+        raise TypeError(f"a save takes no {min(unknown)}; it takes {', '.join(Parts.__annotations__)}")
+    if "model" not in parts:
+        raise TypeError("a save takes a model")
+    optimizer, scheduler, dataloader = (parts.get(name) for name in ("optimizer", "scheduler", "dataloader"))
     left_out = _left_out(optimizer, scheduler, options)
     content = {
         "global_step": step,
-        "epoch": epoch,
-        "best_loss": best_loss,
-        "epoch_losses": list(epoch_losses),
-        "metrics": dict(metrics or {}),
-        "additional_state": dict(additional_state or {}),
+        "epoch": parts.get("epoch", 0),
+        "best_loss": parts.get("best_loss", math.inf),
+        "epoch_losses": list(parts.get("epoch_losses", ())),
+        "metrics": dict(parts.get("metrics") or {}),
+        "additional_state": dict(parts.get("additional_state") or {}),
         **_circumstances(dataloader),
         **({state.NOT_SAVED: sorted(left_out)} if left_out else {}),
-        **state.states_of(optimizer, scheduler, scaler, dataloader, left_out),
+        **state.states_of(optimizer, scheduler, parts.get("scaler"), dataloader, left_out),
         state.RNG: rng.save_rng_states(),
     }
-    bare = weights.unwrapped(model)
-    config, own = _as_mapping(getattr(bare, "config", None)), weights.weights_of(model)
+    bare = weights.unwrapped(parts["model"])
+    config, own = _as_mapping(getattr(bare, "config", None)), weights.weights_of(parts["model"])
     if config is None:
         content[state.MODEL] = own
     given = {
@@ -112,7 +118,7 @@ def collect(  # noqa: PLR0913 - one name for each thing that a job has
         weights=own if config is not None else None,
         config=None if config is None else {"architectures": [type(bare).__name__], **config},
         generation=_as_mapping(getattr(bare, "generation_config", None)),
-        tokenizer=tokenizer,
+        tokenizer=parts.get("tokenizer"),
         safetensors=options.save_safetensors,
         packed=options.compress_state,
         expected=frozenset(always | {component for component, value in given.items() if value is not None}),
@@ -202,8 +208,8 @@ def _as_mapping(config: Any) -> Mapping[str, Any] | None:
         parsed: dict[str, Any] = json.loads(config.to_json_string())
         return {name: value for name, value in parsed.items() if (name, value) != ("architectures", None)}
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return dataclasses.asdict(config)
-    return config if isinstance(config, Mapping) else None
+        config = dataclasses.asdict(config)
+    return dict(config) if isinstance(config, Mapping) else None
 
 
 def _measure(value: Any, storages: dict[Any, int]) -> None:
@@ -252,5 +258,10 @@ def _digest(folder: str, path: str, size: int) -> str:
 
 def _write_json(path: str, content: Mapping[str, Any]) -> None:
     with open(path, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
+        json.dump(content, file, indent=2, default=_in_words)
         file.write("\n")
+
+
+def _in_words(value: Any) -> str:
+    """A type of numbers as Hugging Face writes it, `bfloat16`; anything else as it names itself."""
+    return str(value).removeprefix("torch.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import zipfile
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 
 from lastgood import naming
+from lastgood.formats.zip_directory import is_mappable
 
 _log = logging.getLogger("lastgood")
 FILE: Final = "training_state.pt"
@@ -52,11 +52,21 @@ def states_of(
     return states
 
 
+def saved_in(state: State) -> set[str]:
+    """Of optimizer, scheduler, scaler and dataloader those whose state is there."""
+    found = {what for what in _KEYS if (saved := _saved(what, state)) and _NO_SCHEDULER not in saved}
+    return found | ({"dataloader"} if DATALOADER in state else set())
+
+
+def _saved(what: str, state: State) -> Any:
+    return next((state[key] for key in _KEYS[what] if state.get(key)), None)
+
+
 def restore(what: str, target: Any, state: State) -> None:
     """Gives the optimizer, scheduler or scaler its state. Where there is none, says so and leaves it as it is."""
     if target is None or (what == "scaler" and not target.is_enabled()):
         return
-    found = next((state[key] for key in _KEYS[what] if state.get(key)), None)
+    found = _saved(what, state)
     if found is None or (what == "scheduler" and _NO_SCHEDULER in found):
         _log.warning("no state of the %s was saved: it starts anew", what)
     else:
@@ -116,18 +126,9 @@ def load_plainly(path: str, device: str = "cpu", *, mapped: bool = False) -> Any
     `mapped`: the tensors stay in the file until they are used, where it is not packed and not of the oldest format.
     """
     with torch.serialization.safe_globals(_numpy_pieces()):
-        if mapped and _is_mappable(path):
+        if mapped and is_mappable(path):
             return torch.load(path, map_location=device, weights_only=True, mmap=True)
         return torch.load(path, map_location=device, weights_only=True)
-
-
-def _is_mappable(path: str) -> bool:
-    """Of packed records torch would map the packed bytes, and take them for tensors without a word."""
-    try:
-        with zipfile.ZipFile(path) as found:
-            return all(record.compress_type == zipfile.ZIP_STORED for record in found.infolist())
-    except (OSError, zipfile.BadZipFile):
-        return False
 
 
 def _constant_rate(optimizer: Any) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,11 +10,11 @@ import safetensors.torch
 import torch
 
 from lastgood import naming
-from lastgood.errors import NotACheckpoint
+from lastgood.errors import Damaged, NotACheckpoint
 from lastgood.layouts import base
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from lastgood.training.state import Load
 
@@ -64,16 +65,33 @@ def without_shared(weights: Weights) -> Weights:
 
 
 def read_weights(folder: str, load: Load) -> Weights:
-    """The weights in the folder's own files, from one or several. NotACheckpoint where there are none."""
-    files = [name for name in base.weight_files(frozenset(os.listdir(folder))) if not name.endswith(".json")]
-    chosen = [name for name in files if name.endswith(".safetensors")] or files
-    if not chosen:
-        raise NotACheckpoint(f"{folder} holds no weights")
+    """The weights in the folder's own files, from one or several. NotACheckpoint where there are none.
+
+    Damaged where two files hold the same tensor: nothing tells which one is meant.
+    """
     weights: Weights = {}
-    for name in chosen:
+    for name in _weight_files(folder):
         path = os.path.join(folder, name)
-        weights |= safetensors.torch.load_file(path) if name.endswith(".safetensors") else load(path)
+        found = safetensors.torch.load_file(path) if name.endswith(".safetensors") else load(path)
+        if twice := found.keys() & weights.keys():
+            raise Damaged(f"{path}: {min(twice)} is in another file as well: files of two saves may be mixed")
+        weights |= found
     return weights
+
+
+def _weight_files(folder: str) -> Sequence[str]:
+    """As transformers chooses: a whole file before an index, safetensors before torch. Without an index, all shards."""
+    names = frozenset(os.listdir(folder))
+    for ending in (".safetensors", ".bin"):
+        if whole := [name for name in base.SINGLE_WEIGHTS if name.endswith(ending) and name in names]:
+            return whole[:1]
+        index = next((name for name in base.INDEXES if name in names and name.endswith(f"{ending}.index.json")), None)
+        if index is not None:
+            with open(os.path.join(folder, index), encoding="utf-8") as file:
+                return sorted(set(json.load(file)["weight_map"].values()))
+        if shards := [name for name in base.weight_files(names) if name.endswith(ending)]:
+            return shards
+    raise NotACheckpoint(f"{folder} holds no weights")
 
 
 def load_weights(model: Any, weights: Weights, *, strict: bool) -> None:

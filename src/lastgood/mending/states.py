@@ -1,0 +1,140 @@
+"""What mends training states and random states, and where that would be a lie. Pure."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+from lastgood.facts import Component
+from lastgood.findings import MEANINGS, Code, Finding, Verdict
+from lastgood.layouts import hf_trainer, plain
+from lastgood.mending.drafting import OF_RNG, Draft, why_not_rewritten, without_wrappers
+from lastgood.mending.words import RandomStates, Repair, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lastgood.facts import Facts
+    from lastgood.mending.words import Neighbour
+
+_STATE: Final = "training_state.pt"
+_STATE_OF_BATCHES: Final = "training_state.pth"
+_RNG: Final = "rng_state.pth"
+_KEYS_OF_FORGATHER: Final = frozenset({"optimizer", "lr_scheduler"})
+_INNER_WEIGHTS: Final = "model_state_dict"
+_ADDED_EMPTY: Final = {"optimizer_state_dict": Component.OPTIMIZER, "scheduler_state_dict": Component.SCHEDULER}
+
+
+def write_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
+    """A `training_state.pt` where there is none: the step of the name, and no state of optimizer and scheduler."""
+    facts, report = draft.facts, draft.report
+    missing = [found for found in report.findings if found.code is Code.TRAINING_STATE_MISSING]
+    if not missing:
+        return
+    if why := _why_no_state(facts, missing, neighbours):
+        draft.refused.append(why)
+        return
+    assert facts.step_by_name is not None
+    epoch, how = _estimated_epoch(facts.step_by_name, neighbours)
+    entries = {
+        "global_step": facts.step_by_name,
+        "epoch": epoch,
+        "best_loss": inf,
+        "epoch_losses": [],
+        **{key: {} for key in _ADDED_EMPTY},
+    }
+    does = (
+        f"missing: make one with step {facts.step_by_name} (by its name) and epoch {epoch} ({how})",
+        "optimizer and scheduler are empty",
+        "random states are those of now",
+    )
+    rng = [found for found in report.findings if found.code is Code.RNG_MISSING]
+    draft.add(Repair(_STATE, State(entries, random=True), does), (*missing, *rng))
+    draft.emptied = True
+
+
+def _why_no_state(facts: Facts, missing: Sequence[Finding], neighbours: Sequence[Neighbour]) -> str | None:
+    if facts.layout != "unknown":
+        return (
+            f"{missing[0].file or _STATE}: {missing[0].message}; its writer writes it last, so the save never finished"
+        )
+    if facts.step_by_name is None:
+        return f"{_STATE} is missing, and the folder's name tells no step"
+    others = {other.layout for other in neighbours} - {plain.LAYOUT.name, "unknown"}
+    if others:
+        return (
+            f"the training state is missing: the run's other checkpoints are of {min(others)}, its save never finished"
+        )
+    if any(_STATE_OF_BATCHES in other.sound for other in neighbours):
+        return f"{_STATE_OF_BATCHES} is missing, and nothing tells how many batches of the epoch were done"
+    return None
+
+
+def _estimated_epoch(step: int, neighbours: Sequence[Neighbour]) -> tuple[int, str]:
+    """By the nearest checkpoint that tells both, and not outside the epochs of those around it."""
+    told = [(other.step, other.epoch, other) for other in neighbours if other.step and other.epoch is not None]
+    if not told:
+        return 0, "no other checkpoint tells"
+    nearest_step, nearest_epoch, nearest = told[0]
+    estimate = step * nearest_epoch / nearest_step
+    least = max((epoch for other, epoch, _ in told if other <= step), default=0)
+    most = min((epoch for other, epoch, _ in told if other >= step), default=estimate)
+    return int(min(max(estimate, least), max(most, least))), f"by {nearest.name}"
+
+
+def amend_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
+    """Random states and entries that the `training_state.pt` of the guides' writers should have."""
+    facts, report = draft.facts, draft.report
+    file = facts.files.get(_STATE) if facts.layout == plain.LAYOUT.name else None
+    if file is None or not isinstance(file.contents, dict) or file.contents.keys() & _KEYS_OF_FORGATHER:
+        return
+    if any(found.file == _STATE and MEANINGS[found.code].verdict is Verdict.CORRUPT for found in report.findings):
+        return
+    entries = dict(_lacking_entries(facts, file.contents, neighbours))
+    rng = [found for found in report.findings if found.code in OF_RNG]
+    names = without_wrappers(facts, file, f"{_INNER_WEIGHTS}.")
+    does = [f"add {', '.join(entries)}"] if entries else []
+    does += ["add the random states of now"] if rng else []
+    does += [f"take the names of wrappers from {len(names)} tensors"] if names else []
+    if not does:
+        return
+    if why := why_not_rewritten(file):
+        draft.refused.append(why)
+        return
+    wrapped = [found for found in report.findings if found.code is Code.WRAPPER_PREFIX and names]
+    draft.add(Repair(_STATE, State(entries, random=bool(rng), names=names), tuple(does)), (*rng, *wrapped))
+    draft.emptied = draft.emptied or bool(entries.keys() & _ADDED_EMPTY.keys())
+
+
+def _lacking_entries(
+    facts: Facts, state: Mapping[str, Any], neighbours: Sequence[Neighbour]
+) -> Iterator[tuple[str, Any]]:
+    if "global_step" not in state and facts.step_by_name is not None:
+        yield "global_step", facts.step_by_name
+    step = facts.progress.step if facts.progress.step is not None else facts.step_by_name
+    if "epoch" not in state and step is not None:
+        yield "epoch", _estimated_epoch(step, neighbours)[0]
+    if "best_loss" not in state:
+        yield "best_loss", inf
+    if "epoch_losses" not in state:
+        yield "epoch_losses", []
+    for key, component in _ADDED_EMPTY.items():
+        if key not in state and component not in facts.left_out:
+            yield key, {}
+
+
+def write_random_states(draft: Draft) -> None:
+    """Trainer's, of one process: several would all draw the same."""
+    facts, report = draft.facts, draft.report
+    rng = [found for found in report.findings if found.code in OF_RNG]
+    if facts.layout != hf_trainer.LAYOUT.name or not rng:
+        return
+    recorded = max(hf_trainer.recorded_processes(facts.files) or 1, facts.progress.world_size or 1)
+    if recorded > 1:
+        draft.refused.append(f"each of {recorded} processes has random states of its own: nothing tells them")
+        return
+    file = facts.files.get(_RNG)
+    if file is not None and (why := why_not_rewritten(file)):
+        draft.refused.append(why)
+        return
+    draft.add(Repair(_RNG, RandomStates(), ("add the random states of now",)), rng)

@@ -1,0 +1,89 @@
+"""What mends the names of tensors, and the index of shards. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from lastgood import naming
+from lastgood.facts import Component
+from lastgood.findings import Code, Finding, Severity
+from lastgood.layouts import base
+from lastgood.mending.drafting import Draft, why_not_rewritten, without_wrappers, would_be_called_the_same
+from lastgood.mending.words import Renamed, Repair, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lastgood.facts import Facts, FileFacts, Report
+
+_SHARD: Final = re.compile(r".*-(\d{5})-of-(\d{5})\.(safetensors|bin)")
+
+
+def unwrap_names(draft: Draft) -> None:
+    """The names of torch.compile and of data-parallel wrappers, out of files that hold nothing but weights."""
+    facts, report = draft.facts, draft.report
+    wrapped = [found for found in report.findings if found.code is Code.WRAPPER_PREFIX]
+    if not wrapped:
+        return
+    if would_be_called_the_same(facts):
+        draft.refused.append("without the names of wrappers, two tensors would be called the same")
+        return
+    for home in _weight_files(facts):
+        names = without_wrappers(facts, facts.files[home])
+        if names and (why := why_not_rewritten(facts.files[home])):
+            draft.refused.append(why)
+        elif names and home not in draft.repairs:
+            does = (f"take the names of wrappers from {len(names)} tensors",)
+            draft.add(Repair(home, Renamed(names), does), wrapped)
+
+
+def rebuild_index(draft: Draft) -> None:
+    """The list of which tensor lies in which shard, from the shards themselves."""
+    facts, report = draft.facts, draft.report
+    for index in base.INDEXES:
+        ending = index.removesuffix(".index.json").rpartition(".")[2]
+        shards = [name for name in _weight_files(facts) if _SHARD.fullmatch(name) and name.endswith(ending)]
+        amiss = [found for found in report.findings if _is_of_index(found, index, shards)]
+        renamed = any(isinstance(repair.work, Renamed) for repair in draft.repairs.values())
+        if not shards or not (amiss or (renamed and index in facts.inventory.names)):
+            continue
+        if why := _why_no_index(facts, report, shards):
+            draft.refused.append(f"{index}: {why}")
+            continue
+        bare = naming.bare_names(facts.weights) if renamed else {}
+        content = _index_of({shard: facts.files[shard] for shard in shards}, bare, facts.files.get(index))
+        draft.add(Repair(index, Text(content), (f"make it anew from {len(shards)} shards",)), amiss)
+
+
+def _is_of_index(finding: Finding, index: str, shards: Sequence[str]) -> bool:
+    if finding.code is Code.SHARD_STRAY:
+        return finding.file in shards
+    return finding.file == index and (finding.severity is Severity.ERROR or finding.code is Code.INDEX_DISAGREES)
+
+
+def _why_no_index(facts: Facts, report: Report, shards: Sequence[str]) -> str | None:
+    matches = [match for shard in shards if (match := _SHARD.fullmatch(shard))]
+    counts = {int(match[2]) for match in matches}
+    if len(counts) != 1 or {int(match[1]) for match in matches} != set(range(1, max(counts) + 1)):
+        return "not all of its shards are there"
+    if any(facts.files[shard].problems for shard in shards):
+        return "a shard is damaged"
+    if any(found.code is Code.TENSORS_LOST for found in report.findings):
+        return "it names tensors that no shard holds"
+    names = [name for shard in shards for name in facts.files[shard].tensors]
+    return "two shards hold the same tensor" if len(set(names)) < len(names) else None
+
+
+def _index_of(shards: Mapping[str, FileFacts], bare: Mapping[str, str], before: FileFacts | None) -> dict[str, Any]:
+    """As transformers writes it: `metadata` with `total_size` in bytes, `weight_map` by the tensor's name."""
+    told = before.contents.get("metadata") if before and isinstance(before.contents, dict) else None
+    size = sum(tensor.bytes for shard in shards.values() for tensor in shard.tensors.values())
+    mapping = {bare.get(name, name): shard for shard, file in shards.items() for name in file.tensors}
+    metadata = {**(told if isinstance(told, dict) else {}), "total_size": size}
+    return {"metadata": metadata, "weight_map": dict(sorted(mapping.items()))}
+
+
+def _weight_files(facts: Facts) -> list[str]:
+    homes = facts.homes.get(Component.WEIGHTS, ())
+    return [home for home in homes if home in facts.files and not home.endswith(".json")]

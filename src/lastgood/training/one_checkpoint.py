@@ -1,0 +1,95 @@
+"""One checkpoint, wherever it lies: under the names and arguments that trainers call these by."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from lastgood.facts import Component, Level, Presence
+from lastgood.training import loading, ranks, saving
+from lastgood.training.options import SaveOptions
+from lastgood.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def save_checkpoint(  # noqa: PLR0913, PLR0917 - the names that trainers call it by
+    checkpoint_dir: str | os.PathLike[str],
+    model: Any,
+    optimizer: Any = None,
+    scheduler: Any = None,
+    epoch: float = 0,
+    global_step: int = 0,
+    best_loss: float = float("inf"),
+    epoch_losses: Sequence[float] = (),
+    tokenizer: Any = None,
+    additional_state: Mapping[str, Any] | None = None,
+    *,
+    scaler: Any = None,
+    dataloader: Any = None,
+    metrics: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> None:
+    """Saves everything into this folder, in place of what is there. After an error that is as it was.
+
+    `options`: those of `SaveOptions` that concern what is saved. OSError where the disk has no room, Damaged where what
+    came out is not what was to be saved.
+    """
+    if not ranks.is_first():
+        return
+    parts = saving.Parts(
+        model=model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        scaler=scaler,
+        dataloader=dataloader,
+        tokenizer=tokenizer,
+        epoch=epoch,
+        best_loss=best_loss,
+        epoch_losses=epoch_losses,
+        metrics=metrics,
+        additional_state=additional_state,
+    )
+    found = saving.collect(global_step, SaveOptions.of(None, **options), parts)
+    path = os.path.abspath(checkpoint_dir)
+    saving.require_space(path, found)
+    saving.write(path, found)
+
+
+def load_checkpoint(  # noqa: PLR0913 - as above
+    checkpoint_dir: str | os.PathLike[str],
+    model: Any,
+    optimizer: Any = None,
+    scheduler: Any = None,
+    device: Any = None,
+    strict: bool = True,
+    *,
+    scaler: Any = None,
+    dataloader: Any = None,
+    level: str | None = "full",
+) -> dict[str, Any]:
+    """Loads everything that is given and was saved. Step, epoch, losses, metrics and additional state.
+
+    Damaged, before anything is touched, where the checkpoint is: every byte of it is read first, or with `level`
+    "quick" the headers; None trusts it. NotACheckpoint where there are no weights.
+    """
+    folder = os.fspath(checkpoint_dir)
+    if level is not None:
+        loading.require_undamaged(verify(folder, Level(level)))
+    targets = loading.Targets(model, optimizer, scheduler, scaler, dataloader, device, strict=strict)
+    return loading.load(folder, targets).progress
+
+
+def verify_checkpoint(checkpoint_dir: str | os.PathLike[str]) -> dict[str, bool]:
+    """By each component whether it is there and sound, every byte read. What its layout never saves is not lacking.
+
+    `lastgood.verify.verify` says more. NotACheckpoint where there is nothing to look at.
+    """
+    components = verify(os.fspath(checkpoint_dir)).components
+    where_used = (Component.SCALER, Component.DATALOADER)
+    return {
+        component.value: presence in (Presence.PRESENT, Presence.NOT_APPLICABLE)
+        for component, presence in components.items()
+        if component not in where_used or presence is not Presence.NOT_APPLICABLE
+    }
