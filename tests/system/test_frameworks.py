@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -14,9 +15,11 @@ import pytest
 
 import frameworks
 from frameworks import AN_EPOCH, ONLY_MODEL, PLAIN, RUNS, SCHEDULES, STEPS, TWO_RANKS, Run
-from lastgood.facts import Component, Presence
+from lastgood.facts import Component, Level, Presence
 from lastgood.findings import Code, Severity, Verdict
-from lastgood.verify import verify
+from lastgood.inspection import inspect
+from lastgood.mending import neighbours_of, plan_repairs
+from lastgood.verify import examine, verify
 from running import wait_for
 
 FIXTURES: Final = Path(__file__).parent.parent / "fixtures"
@@ -101,6 +104,29 @@ def test_no_checkpoint_of_any_run_alarms_beside_the_one_before_it_or_its_own_man
             previous = again.manifest
     assert len(found) >= 40
     assert {name: findings for name, findings in found.items() if findings} == {}
+
+
+def test_there_is_nothing_to_mend_in_any_healthy_checkpoint(trained: Path) -> None:
+    planned = {}
+    for checkpoint in sorted(trained.glob("*/checkpoint-*")):
+        if checkpoint.parent.name != ONLY_MODEL.name:
+            facts, report = examine(str(checkpoint))
+            planned[checkpoint] = plan_repairs(facts, report, neighbours_of(str(checkpoint)))
+    assert len(planned) >= 40
+    assert {path: (plan.repairs, plan.refused) for path, plan in planned.items() if plan.repairs or plan.refused} == {}
+
+
+@pytest.mark.parametrize("run", RUNS, ids=[run.name for run in RUNS])
+def test_of_each_of_trainers_saves_it_is_told_where_in_the_epoch_it_stands(trained: Path, run: Run) -> None:
+    for checkpoint in (trained / run.name).glob("checkpoint-*"):
+        facts, report = examine(str(checkpoint), Level.QUICK)
+        found = inspect(facts, report)
+        assert report.epoch is not None
+        assert found.place is not None
+        assert found.place.epoch == math.ceil(report.epoch - 1e-9)
+        if found.place.done is not None and found.place.batches:
+            share = report.epoch - found.place.epoch + 1
+            assert found.place.done / found.place.batches == pytest.approx(share, abs=0.02)
 
 
 def test_the_model_alone_is_partial_and_lacks_just_what_was_left_out(trained: Path) -> None:
