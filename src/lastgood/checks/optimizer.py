@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # The moments of torch's optimizers that have the shape of their parameter: torch/optim.
 _LIKE_ITS_PARAMETER: Final = frozenset({"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg"})
 _SCALER: Final = "scaler.pt"
-_VANISHING: Final = 1e-8  # a weight of one does not move by it, in float32
+VANISHING: Final = 1e-8  # a weight of one does not move by it, in float32
 _SHARE_OF_STRANGERS: Final = 0.25  # some jobs train parameters that they do not save with the model
 
 
@@ -48,7 +48,7 @@ def check_moments_fit_the_weights(facts: Facts) -> Iterator[Finding]:
 
 def check_rate_is_not_zero(facts: Facts) -> Iterator[Finding]:
     """A learning rate that moves nothing any more: the end of a schedule, or a schedule that went wrong."""
-    if facts.optimizer and facts.optimizer.rates and max(facts.optimizer.rates) < _VANISHING:
+    if facts.optimizer and facts.optimizer.rates and max(facts.optimizer.rates) < VANISHING:
         message = f"the learning rate is {max(facts.optimizer.rates):.3g}"
         yield Finding(Code.RATE_ZERO, home_of(facts, Component.OPTIMIZER), message)
 

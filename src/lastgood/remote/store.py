@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.parsers import ResponseParserError
 
 from lastgood.errors import RemoteError
+from lastgood.remote.connecting import client_of, settings_of_objects
+from lastgood.remote.refusals import code_of, passes, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -22,14 +22,8 @@ if TYPE_CHECKING:
     from lastgood.cloud import Remote
     from lastgood.remote.pacing import Body
 
-_DEFAULT_REGION: Final = "us-east-1"
 _BATCH: Final = 1000  # S3's limit for one DeleteObjects
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NotFound"})
-_PASSES: Final = frozenset(
-    {"RequestTimeout", "SlowDown", "InternalError", "OperationAborted", "ConditionalRequestConflict", "BadDigest"}
-    | {"XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch", "InvalidDigest", "IncompleteBody", "MalformedXML"}
-    | {"RequestTimeTooSkewed", "NoSuchUpload", "PreconditionFailed", "InvalidPart"}
-)
 # What botocore raises for an answer that was cut or altered on its way: nothing that it documents.
 _GARBLED: Final = (ResponseParserError, ValueError, KeyError, TypeError, AttributeError)
 
@@ -75,9 +69,9 @@ class Store:
     def __init__(self, remote: Remote) -> None:
         """No request is made yet. RemoteError where the address or the certificates cannot be used."""
         self.remote = remote
-        self._new = _settings_of_objects(remote)
+        self._new = settings_of_objects(remote)
         try:
-            self._client = _client(remote)
+            self._client = client_of(remote)
         except (BotoCoreError, ValueError, OSError) as error:
             raise RemoteError(f"{remote.url()} cannot be spoken to: {error}") from error
 
@@ -97,7 +91,7 @@ class Store:
             try:
                 found = self._client.head_object(Bucket=self.remote.bucket, Key=key, ChecksumMode="ENABLED")
             except ClientError as error:
-                if _code(error) in _ABSENT:
+                if code_of(error) in _ABSENT:
                     return None
                 raise
             whole = found.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
@@ -128,7 +122,7 @@ class Store:
             try:
                 found = self._client.get_object(Bucket=self.remote.bucket, Key=key)
             except ClientError as error:
-                if _code(error) in _ABSENT:
+                if code_of(error) in _ABSENT:
                     return None
                 raise
             content = found["Body"].read()
@@ -213,7 +207,7 @@ class Store:
             try:
                 self._client.abort_multipart_upload(Bucket=self.remote.bucket, Key=key, UploadId=upload)
             except ClientError as error:
-                if _code(error) not in _ABSENT:
+                if code_of(error) not in _ABSENT:
                     raise
 
     def pending(self, prefix: str) -> list[Pending]:
@@ -251,11 +245,11 @@ class Store:
         except RemoteError:
             raise
         except ClientError as error:
-            raise _refused(what, error) from error
+            raise refused(what, error) from error
         except HTTPClientError as error:
             raise RemoteError(f"{what}: {error}", code=type(error).__name__, transient=True) from error
         except BotoCoreError as error:
-            raise RemoteError(f"{what}: {error}", code=type(error).__name__, transient=_passes(error)) from error
+            raise RemoteError(f"{what}: {error}", code=type(error).__name__, transient=passes(error)) from error
         except _GARBLED as error:
             raise RemoteError(
                 f"{what}: the answer makes no sense ({error!r})", code="Garbled", transient=True
@@ -263,42 +257,6 @@ class Store:
 
     def _name(self, key: str) -> str:
         return self.remote.url(key)
-
-
-def _client(remote: Remote) -> Any:
-    """Every request goes to the endpoint that is configured.
-
-    `payload_signing_enabled`: each body has a digest of its own; to sign it besides would read it twice.
-    Checksums are sent and compared by us: what botocore adds by itself, weak stores refuse.
-    """
-    session = boto3.session.Session()
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": remote.tries},
-        connect_timeout=remote.connect_timeout,
-        read_timeout=remote.read_timeout,
-        tcp_keepalive=True,
-        max_pool_connections=2 * remote.parallel + 2,
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        s3={"addressing_style": remote.addressing, "payload_signing_enabled": False},  # type: ignore[arg-type]
-    )
-    return session.client(
-        "s3",
-        endpoint_url=remote.endpoint or None,
-        region_name=remote.region or session.region_name or _DEFAULT_REGION,
-        verify=remote.ca or None,
-        config=config,
-    )
-
-
-def _settings_of_objects(remote: Remote) -> Mapping[str, str]:
-    said = {
-        "ServerSideEncryption": remote.sse,
-        "SSEKMSKeyId": remote.kms_key,
-        "StorageClass": remote.storage_class,
-        "Tagging": remote.tags,
-    }
-    return {name: value for name, value in said.items() if value}
 
 
 def _digests(crc64: str | None, md5: bytes | None) -> dict[str, str]:
@@ -328,21 +286,3 @@ def _age(found: Mapping[str, Any]) -> float:
     now = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
     written: datetime = found["LastModified"]
     return max((now - written).total_seconds(), 0.0)
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _refused(what: str, error: ClientError) -> RemoteError:
-    code, said = _code(error), error.response.get("Error", {}).get("Message", "")
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if status == 412:
-        code = "PreconditionFailed"
-    passes = code in _PASSES or status >= 500 or status in (408, 409, 429)
-    return RemoteError(f"{what}: {code or status} {said}".rstrip(), code=code, transient=passes)
-
-
-def _passes(error: BotoCoreError) -> bool:
-    """A connection that broke may be had again; credentials that are not there will not come by themselves."""
-    return type(error).__name__ not in ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError")

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood.checks.optimizer import VANISHING
 from lastgood.errors import Damaged
 from lastgood.findings import MEANINGS, Code, Verdict
 from lastgood.training import ranks, rng, state, weights
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from lastgood.findings import Finding
 
 _log = logging.getLogger("lastgood")
-_VANISHING: Final = 1e-8
 _ALIKE: Final = 1e-9
 # Not there is one thing, and loading goes on without it; there and broken is another.
 _BROKEN_OFF: Final = frozenset(
@@ -110,7 +110,7 @@ def _tell_rates(before: list[float], after: list[float], step: int) -> None:
         return
     then, now = (f"{max(rates):.4g}" for rates in (before, after))
     _log.info("at step %s the learning rate is %s; before it was restored, it was %s", step, now, then)
-    if max(after) < _VANISHING:
+    if max(after) < VANISHING:
         _log.info("the learning rate is at the end of its schedule: look at the number of epochs, and at the warm-up")
 
 
