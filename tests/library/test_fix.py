@@ -343,6 +343,19 @@ def test_what_cannot_be_meant_is_complained_of(place: Path, arguments: list[str]
     assert said in complaint
 
 
+def test_who_names_a_run_is_told_how_to_mend_all_of_it(place: Path) -> None:
+    make_plain_checkpoint(place / "run" / "checkpoint-5", 5)
+    code, printed, complaint = run("fix", place / "run")
+    assert (code, printed) == (2, "")
+    assert complaint.endswith(f"or mend all of them: lastgood fix --all {place / 'run'}\n")
+
+
+def test_a_reason_is_given_once(place: Path) -> None:
+    checkpoint = make_plain_checkpoint(place / "run" / "checkpoint-5", 5)
+    (checkpoint / "config.json").unlink()
+    assert run("fix", checkpoint)[2].count("config.json") == 1
+
+
 def test_what_somebody_is_writing_to_is_left_alone(place: Path) -> None:
     checkpoint = broken(place, PLAIN, in_file(STATE, hurt.leave_out("rng_states")))
     before = contents(checkpoint)

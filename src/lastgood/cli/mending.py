@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +52,14 @@ def fix(
     if (path is None) == (folder is None):
         raise click.UsageError("name one PATH, or a run's folder with --all")
     bench = _Bench(settings_with(), run, local=local, dry_run=dry_run, backup=not no_backup, as_json=as_json)
-    if path is not None:
+    if path is None:
+        return bench.mend_all(os.path.abspath(folder or "."))
+    try:
         return bench.mend(os.path.abspath(path))
-    return bench.mend_all(os.path.abspath(folder or "."))
+    except NotACheckpoint as error:
+        if _is_run(path):
+            raise NotACheckpoint(f"{error}; or mend all of them: lastgood fix --all {shlex.quote(path)}") from None
+        raise
 
 
 class _Bench:
@@ -186,6 +192,13 @@ def _told(report: Report, plan: Plan) -> dict[str, Any]:
 
 def _is_damaged(report: Report) -> bool:
     return any(finding.severity is Severity.ERROR for finding in report.findings)
+
+
+def _is_run(folder: str) -> bool:
+    try:
+        return any(_checkpoints_in(folder))
+    except NotACheckpoint:
+        return False
 
 
 def _checkpoints_in(folder: str) -> Iterator[str]:

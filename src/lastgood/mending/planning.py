@@ -71,7 +71,8 @@ def _reason(finding: Finding) -> str:
 
 def _untold(errors: Sequence[Finding], refused: Sequence[str]) -> list[Finding]:
     """Those of which no repair has said why it cannot be done."""
-    return [error for error in errors if not (refused and error.code in OF_RNG | {Code.TRAINING_STATE_MISSING})]
+    told = OF_RNG | {Code.TRAINING_STATE_MISSING} if refused else frozenset()
+    return [e for e in errors if e.code not in told and not any(why.startswith(f"{e.file}: ") for why in refused)]
 
 
 def _take_from_neighbours(draft: Draft, alike: Sequence[Neighbour]) -> None:
