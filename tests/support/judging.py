@@ -23,6 +23,7 @@ _DROP_FROM_BOUNDING_SET: Final = 24  # PR_CAPBSET_DROP, prctl(2)
 _RIGHTS_TO_READ_ALL: Final = (1, 2)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, capabilities(7)
 _VERIFY: Final = """
 import json, sys
+from lastgood.report_json import report_as_json
 from lastgood.verify import verify
 print(json.dumps(report_as_json(verify(sys.argv[1]))))
 """
