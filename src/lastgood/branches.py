@@ -131,3 +131,19 @@ def first_look_order(found: Iterable[tuple[float, int]]) -> list[int]:
     times = [saved_at for saved_at, _step in pairs]
     same_time = not pairs or max(times) - min(times) <= _ONE_SECOND
     return sorted(range(len(pairs)), key=lambda place: pairs[place][1] if same_time else pairs[place])
+
+
+def first_look(found: Iterable[tuple[float, int]]) -> list[tuple[int, int]]:
+    """What lay there before us, in `first_look_order`: the place in `found`, and the branch that it is of.
+
+    The branches are those that `branch_for` gives one after another: it looks for no turns in such a run.
+    """
+    pairs = list(found)
+    placed: list[tuple[int, int]] = []
+    branch, last = 1, None
+    for place in first_look_order(pairs):
+        step = pairs[place][1]
+        branch += last is not None and step <= last
+        placed.append((place, branch))
+        last = step
+    return placed

@@ -97,7 +97,7 @@ def _guessed_records(run_folder: str, candidates: list[Candidate]) -> list[Recor
     inventories = [_inventory(os.path.join(run_folder, c.relative_path)) for c in candidates]
     saved = [(inventory.newest_mtime_ns / 1e9, c.number) for inventory, c in zip(inventories, candidates, strict=True)]
     records: list[Record] = []
-    for place in branches.first_look_order(saved):
+    for place, branch in branches.first_look(saved):
         candidate, inventory = candidates[place], inventories[place]
         records.append(
             Record(
@@ -114,7 +114,7 @@ def _guessed_records(run_folder: str, candidates: list[Candidate]) -> list[Recor
                 bytes=inventory.bytes,
                 fingerprint=inventory.fingerprint,
                 before_us=True,
-                branch=branches.branch_for(records, candidate.number),
+                branch=branch,
                 evidence=Evidence.STRUCTURAL,
             )
         )

@@ -55,6 +55,15 @@ def test_what_lay_there_is_put_in_order(found: list[tuple[float, int]], order: l
     assert branches.first_look_order(found) == order
 
 
+@given(st.lists(st.tuples(st.floats(0, 9), st.integers(0, 9))))
+def test_what_lay_there_is_of_the_branches_that_it_would_make_one_after_another(found: list[tuple[float, int]]) -> None:
+    seen: list[Record] = []
+    for place in branches.first_look_order(found):
+        step = found[place][1]
+        seen.append(record(step, len(seen), branch=branches.branch_for(seen, step), before_us=True))
+    assert [branch for _place, branch in branches.first_look(found)] == [save.branch for save in seen]
+
+
 IN_TURNS = [1000, 10, 1100, 20, 1200, 30, 1300, 40]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood import resume, retention
-from lastgood.branches import branch_for, first_look_order
+from lastgood.branches import first_look
 from lastgood.cloud.addressing import content_digest
 from lastgood.cloud.words import CloudCopy, CopyState
 from lastgood.errors import Refusal
@@ -117,15 +117,13 @@ def records_of(copies: Iterable[CloudCopy]) -> dict[int, tuple[Record, CloudCopy
     """
     proven = [copy for copy in copies if copy.proof is not None]
     found: dict[int, tuple[Record, CloudCopy]] = {}
-    for place in first_look_order((copy.saved_at.timestamp(), copy.step) for copy in proven):
-        copy = proven[place]
-        record = _record_of(copy, len(found) + 1)
-        known = [known for known, _ in found.values()]
-        found[record.id] = (replace(record, branch=branch_for(known, record.number)), copy)
+    for place, branch in first_look((copy.saved_at.timestamp(), copy.step) for copy in proven):
+        record = _record_of(proven[place], len(found) + 1, branch)
+        found[record.id] = (record, proven[place])
     return found
 
 
-def _record_of(copy: CloudCopy, record_id: int) -> Record:
+def _record_of(copy: CloudCopy, record_id: int, branch: int) -> Record:
     return Record(
         id=record_id,
         run=copy.run,
@@ -140,6 +138,7 @@ def _record_of(copy: CloudCopy, record_id: int) -> Record:
         bytes=copy.bytes,
         fingerprint=copy.digest[:32],
         before_us=True,
+        branch=branch,
         landing_seq=record_id,
         evidence=Evidence.DECLARED,
         verdict=copy.verdict,
