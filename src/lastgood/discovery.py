@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DEPTH: Final = 4
+_OF_THE_DISK: Final = "lost+found"  # root's alone, on every fresh ext4: nobody saves there
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,9 @@ def _visit(root: str, folder: str, depth: int, found: Discovery) -> None:
             _add_candidate(found, child, folder, relative, number, copy=child.is_symlink())
         elif is_run and (number := naming.number_of_copy(child.name)) is not None and _holds_payload(child.path):
             _add_candidate(found, child, folder, relative, number, copy=True)
-        elif depth < _DEPTH and not child.name.startswith(".") and not child.is_symlink():
+        elif (
+            depth < _DEPTH and not child.name.startswith(".") and not child.is_symlink() and child.name != _OF_THE_DISK
+        ):
             _visit(root, relative, depth + 1, found)
 
 

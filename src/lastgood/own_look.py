@@ -36,8 +36,11 @@ def own_look(
 
     It saw them land, which we did not: files of two saves, mixed, look whole.
     """
-    candidates = [c for c in discover(run_folder).candidates if c.run == naming.ROOT_FOLDER and not c.copy]
+    found = discover(run_folder)
+    candidates = [c for c in found.candidates if c.run == naming.ROOT_FOLDER and not c.copy]
     if not candidates:
+        for folder in found.unlisted:
+            _require_listable(os.path.normpath(os.path.join(run_folder, folder)))
         raise NoCheckpointsYet(f"there are no checkpoints in {run_folder}")
     skipped: list[resume.Skipped] = []
     for guess in branches.lineage(_guessed_records(run_folder, candidates)):
@@ -47,6 +50,16 @@ def own_look(
             return resume.answer_as_json(resume.Answer(record, tuple(skipped)))
         skipped.append(refusal)
     raise resume.none_acceptable([], skipped, wishes, frozenset())
+
+
+def _require_listable(folder: str) -> None:
+    """CannotTell where it is not: a job must not begin anew because its saves cannot be seen."""
+    try:
+        os.scandir(folder).close()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CannotTell("listing", folder, error) from error
 
 
 def judged_in(run_folder: str, known: Iterable[Record] = ()) -> list[Record]:

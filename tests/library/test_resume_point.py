@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -10,8 +11,9 @@ import pytest
 
 import lastgood
 from builders import hf_files, make_hf_checkpoint, write_files
-from lastgood.errors import NoneAcceptable, SettingsError
+from lastgood.errors import CannotTell, NoneAcceptable, SettingsError
 from pretending import answering
+from users import as_user
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +41,29 @@ def test_none_means_that_nothing_was_saved_and_a_refusal_is_raised(alone: Path) 
     write_files(alone / "output" / "checkpoint-100", hf_files(100)[:2])
     with pytest.raises(NoneAcceptable):
         lastgood.resume_point(alone / "output")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("asked", [".", "model/checkpoints"])
+def test_saves_that_may_not_be_seen_are_no_reason_to_begin_anew(asked: str, alone: Path) -> None:
+    closed = alone / "output" / "model" / "checkpoints"
+    make_hf_checkpoint(closed / "checkpoint-100", 100)
+    for folder in (alone, *alone.parents):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    closed.chmod(0o700)
+
+    def ask() -> str:
+        try:
+            return str(lastgood.resume_point(alone / "output" / asked))
+        except CannotTell as error:
+            return f"refused: {error}"
+
+    assert as_user(1234, ask) == f"refused: listing {closed}: Permission denied"
+
+
+def test_a_fresh_disk_is_a_place_to_begin(alone: Path) -> None:
+    (alone / "output" / "lost+found").mkdir(parents=True, mode=0)
+    assert lastgood.resume_point(alone / "output") is None
 
 
 def test_every_wish_of_the_command_is_one_of_the_call_too(alone: Path) -> None:

@@ -7,6 +7,8 @@ import errno
 import os
 import signal
 import threading
+from collections import Counter
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +17,7 @@ import torch
 from lastgood import naming
 from lastgood.errors import Damaged, LastgoodError
 from lastgood.settings import Settings
-from lastgood.training import CheckpointManager, saving
+from lastgood.training import CheckpointManager, saving, state
 from lastgood.training.background import copied
 from lastgood.verify import verify
 from small_job import Recipe, SmallJob
@@ -152,6 +154,36 @@ def test_copies_share_memory_where_the_tensors_did_and_nothing_else() -> None:
     table.zero_()
     assert made["table"].sum() == 66
     assert made["turned"].stride() == (1, 4)
+
+
+def test_copies_are_of_the_same_kind_and_the_same_numbers() -> None:
+    numbers = torch.tensor([1 + 2j, 3 - 4j])
+    state = {"milestones": Counter([3, 3, 5]), "conjugate": numbers.conj(), "negative": numbers.conj().imag}
+    made = copied(state)
+    assert list(made["milestones"].elements()) == [3, 3, 5]
+    assert made["conjugate"].tolist() == [1 - 2j, 3 + 4j]
+    assert made["negative"].tolist() == [-2.0, 4.0]
+
+
+def test_whoever_ends_the_waiting_does_not_end_the_save(
+    manager: CheckpointManager, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = SmallJob(Recipe()).save(manager)
+    with monkeypatch.context() as patch:
+        patch.setattr(Future, "result", lambda _future: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            manager.wait()
+    held.set()
+    manager.wait()
+    assert os.path.exists(path)
+
+
+def test_a_disk_that_fills_while_it_is_written_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    job = SmallJob(Recipe())
+    job.train(1)
+    with pytest.raises(OSError, match="could not be written") as failed:
+        state.save_plainly({"weights": torch.zeros(1 << 20)}, "/dev/full")
+    assert failed.value.errno in (errno.EIO, errno.ENOSPC)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

@@ -12,8 +12,9 @@ from builders import make_plain_checkpoint
 from injuries import cut_in_half
 from lastgood.errors import Damaged, NoneAcceptable, SettingsError
 from lastgood.facts import Component, Presence
+from lastgood.findings import Verdict
 from lastgood.settings import Settings
-from lastgood.training import CheckpointManager, SaveOptions
+from lastgood.training import CheckpointManager, SaveOptions, ranks
 from lastgood.verify import verify
 from small_job import Recipe, SmallJob
 
@@ -135,7 +136,7 @@ def test_a_packed_state_is_smaller_and_comes_back_the_same(tmp_path: Path) -> No
         report = verify(path)
         assert (report.verdict, report.exact_resume) == ("complete", True)
     assert sizes[1] < sizes[0] / 5
-    assert verify(path, "deep").verdict == "complete"  # type: ignore[arg-type]
+    assert verify(path, "deep").verdict == "complete"
     resumed = SmallJob(Recipe(), seed=3)
     resumed.model.append(torch.nn.Linear(200, 200))
     resumed.restore(manager_of(tmp_path / "True"))
@@ -168,6 +169,61 @@ def test_what_was_saved_and_not_restored_is_no_exact_continuation(tmp_path: Path
         start = manager.resume(*targets)
         assert start is not None
         assert not start.exact
+
+
+def test_what_is_to_go_on_and_was_not_saved_is_no_exact_continuation(tmp_path: Path) -> None:
+    job = trained()
+    manager_of(tmp_path).save(3, model=job.model, optimizer=job.optimizer, scheduler=job.scheduler)
+    start = manager_of(tmp_path).resume(job.model, job.optimizer, job.scheduler, None, job.loader)
+    assert start is not None
+    assert not start.exact
+
+
+def test_random_states_of_one_process_of_several_are_no_exact_continuation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = trained()
+    with monkeypatch.context() as patch:
+        patch.setattr(ranks, "count", lambda: 2)
+        job.save(manager_of(tmp_path))
+    start = manager_of(tmp_path).resume(job.model, job.optimizer, job.scheduler, None, job.loader)
+    assert start is not None
+    assert not start.exact
+
+
+@pytest.mark.parametrize(
+    ("step", "complaint"),
+    [
+        pytest.param(5.5, "a whole number, not 5.5", id="half a step"),
+        pytest.param(5.0, "a whole number, not 5.0", id="a float"),
+        pytest.param(True, "a whole number, not True", id="a flag"),
+        pytest.param("5", "a whole number, not '5'", id="a text"),
+        pytest.param(None, "a whole number, not None", id="nothing"),
+        pytest.param(-5, "0 or above, not -5", id="below nothing"),
+    ],
+)
+def test_a_step_under_which_nothing_would_be_found_again_is_refused(tmp_path: Path, step: Any, complaint: str) -> None:
+    manager = manager_of(tmp_path)
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        manager.save(step, model=SmallJob(Recipe()).model)
+    with pytest.raises((TypeError, ValueError), match=complaint):
+        manager.save_checkpoint(tmp_path / "output" / "final", SmallJob(Recipe()).model, global_step=step)
+    assert not os.path.exists(tmp_path / "output") or os.listdir(tmp_path / "output") == []
+
+
+def test_a_step_and_losses_in_tensors_are_numbers(tmp_path: Path) -> None:
+    job, inf = trained(), torch.tensor(float("inf"))
+    path = manager_of(tmp_path).save(
+        torch.tensor(7),
+        model=job.model,
+        optimizer=job.optimizer,
+        scheduler=job.scheduler,
+        best_loss=inf,
+        epoch_losses=[inf],
+        metrics={"loss": inf},
+    )
+    assert path.endswith("checkpoint-7")
+    assert verify(path).verdict is Verdict.COMPLETE
 
 
 def test_wrong_numbers_are_no_exact_continuation_and_warned_of(

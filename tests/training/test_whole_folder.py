@@ -155,6 +155,14 @@ def test_a_folder_that_holds_other_things_is_not_replaced(tmp_path: Path, folder
     assert file.read_text() == "mine"
 
 
+def test_a_file_of_that_name_is_not_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint-5"
+    file.write_text("mine")
+    with pytest.raises(FileExistsError, match="it is no folder"), whole_folder(str(file)):
+        pass
+    assert file.read_text() == "mine"
+
+
 def test_a_link_is_replaced_and_what_it_leads_to_is_not(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-1").mkdir()
     (tmp_path / "checkpoint-1" / "config.json").write_text("old")

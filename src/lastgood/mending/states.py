@@ -109,9 +109,10 @@ def amend_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
 def _lacking_entries(
     facts: Facts, state: Mapping[str, Any], neighbours: Sequence[Neighbour]
 ) -> Iterator[tuple[str, Any]]:
-    if "global_step" not in state and facts.step_by_name is not None:
+    told = facts.progress.step  # by other entries: a folder's number may count something else
+    if "global_step" not in state and told is None and facts.step_by_name is not None:
         yield "global_step", facts.step_by_name
-    step = facts.progress.step if facts.progress.step is not None else facts.step_by_name
+    step = told if told is not None else facts.step_by_name
     if "epoch" not in state and step is not None:
         yield "epoch", _estimated_epoch(step, neighbours)[0]
     if "best_loss" not in state:

@@ -32,9 +32,14 @@ class Background:
 
     def wait(self) -> None:
         """Until nothing is in work."""
-        running, self._running = self._running, None
-        if running is not None:
+        running = self._running
+        if running is None:
+            return
+        try:
             running.result()
+        finally:
+            if running.done():  # Ctrl-C ends the waiting, not the save
+                self._running = None
 
 
 def _told(what: str, work: Callable[[], None]) -> None:
@@ -64,7 +69,10 @@ class _Copies:
         if isinstance(value, torch.Tensor):
             return self._tensor(value.detach())
         if isinstance(value, dict):
-            return {key: self.of(part) for key, part in value.items()}
+            made = copy.copy(value)  # a Counter or an OrderedDict stays one
+            for key, part in value.items():
+                made[key] = self.of(part)
+            return made
         if isinstance(value, list):
             return [self.of(part) for part in value]
         if type(value) is tuple:
@@ -77,6 +85,7 @@ class _Copies:
             torch.cuda.synchronize(device)
 
     def _tensor(self, tensor: Any) -> Any:
+        tensor = tensor.resolve_conj().resolve_neg()
         if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout is not torch.strided:
             return tensor.cpu().clone()  # those of other kinds know themselves how they are copied
         if tensor.is_meta:

@@ -66,8 +66,14 @@ def load(folder: str, targets: Targets) -> Loaded:
         _log.warning("random states are saved of the first process alone: this one's stay as they are")
     progress = state.progress_of(found, folder)
     _tell_rates(before, _rates(targets.optimizer), progress["global_step"])
-    given = {name for name in ("optimizer", "scheduler", "scaler", "dataloader") if getattr(targets, name) is not None}
-    return Loaded(progress, whole=state.saved_in(found) <= given)
+    alone = ranks.count() == 1 == found.get("world_size", 1)  # random states are saved of the first process alone
+    return Loaded(progress, whole=alone and state.saved_in(found) == _given(targets))
+
+
+def _given(targets: Targets) -> set[str]:
+    """What is to go on as it was; a scaler that is switched off has no state."""
+    found = {name for name in ("optimizer", "scheduler", "scaler", "dataloader") if getattr(targets, name) is not None}
+    return found if targets.scaler is None or targets.scaler.is_enabled() else found - {"scaler"}
 
 
 def require_undamaged(report: Report) -> None:

@@ -86,6 +86,7 @@ class CheckpointManager:
         call waits for it, and raises what went wrong; what is not finished never looks as if it were. Under
         torch.distributed every process calls it, and the first one saves.
         """
+        step = saving.whole_step(step)
         folder = os.path.join(self.folder, f"checkpoint-{step}")
         asked, self._asked = self._asked, False
         with suppress(Exception) if asked else nullcontext():  # it was logged; this may be the last chance to save
@@ -116,9 +117,10 @@ class CheckpointManager:
         With `save_on_signals`, under torch.distributed, every process calls it after every step: a signal that came to
         one of them counts for all.
         """
+        asked = self._preemption is not None and self._preemption.asks()  # of all ranks: every one has to ask
         if step == self._last_step:
             return False
-        self._asked = self._preemption is not None and self._preemption.asks()
+        self._asked = asked
         if self._asked:
             return True
         if self.options.save_strategy == "epoch":
@@ -143,9 +145,11 @@ class CheckpointManager:
 
     def close(self) -> None:
         """As `wait`, and signals do what they did before."""
-        if self._preemption is not None:
-            self._preemption.restore()
-        self._background.wait()
+        try:
+            self._background.wait()
+        finally:
+            if self._preemption is not None:
+                self._preemption.restore()
 
     def _write(self, folder: str, found: saving.Save) -> None:
         saving.write(folder, found)

@@ -51,7 +51,7 @@ def save_checkpoint(  # noqa: PLR0913, PLR0917 - the names that trainers call it
         metrics=metrics,
         additional_state=additional_state,
     )
-    found = saving.collect(global_step, SaveOptions.of(None, **options), parts)
+    found = saving.collect(saving.whole_step(global_step), SaveOptions.of(None, **options), parts)
     path = os.path.abspath(checkpoint_dir)
     saving.require_space(path, found)
     saving.write(path, found)

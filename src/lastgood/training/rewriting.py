@@ -7,8 +7,6 @@ import pickle
 from collections.abc import Mapping
 from typing import Any, Final
 
-import torch
-
 from lastgood import naming
 from lastgood.errors import CannotMend
 from lastgood.training import rng, state
@@ -68,5 +66,5 @@ def _loaded(path: str) -> Any:
 
 
 def _save(content: Any, path: str) -> None:
-    torch.save(content, path)
+    state.save_plainly(content, path)
     state.load_plainly(path, "meta")  # what cannot be loaded again must not pass for mended

@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import json
 import math
+import operator
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -94,9 +95,9 @@ def collect(step: int, options: SaveOptions, parts: Parts) -> Save:
     content = {
         "global_step": step,
         "epoch": parts.get("epoch", 0),
-        "best_loss": parts.get("best_loss", math.inf),
-        "epoch_losses": list(parts.get("epoch_losses", ())),
-        "metrics": dict(parts.get("metrics") or {}),
+        "best_loss": _as_number(parts.get("best_loss", math.inf)),
+        "epoch_losses": [_as_number(loss) for loss in parts.get("epoch_losses") or ()],
+        "metrics": {name: _as_number(value) for name, value in dict(parts.get("metrics") or {}).items()},
         "additional_state": dict(parts.get("additional_state") or {}),
         **_circumstances(dataloader),
         **({state.NOT_SAVED: sorted(left_out)} if left_out else {}),
@@ -125,6 +126,19 @@ def collect(step: int, options: SaveOptions, parts: Parts) -> Save:
     )
 
 
+def whole_step(step: Any) -> int:
+    """TypeError or ValueError where it is no number of steps: what is saved under such a name is never found again."""
+    if isinstance(step, bool):
+        raise TypeError(f"a step is a whole number, not {step}")
+    try:
+        number = operator.index(step)
+    except TypeError:
+        raise TypeError(f"a step is a whole number, not {step!r}") from None
+    if number < 0:
+        raise ValueError(f"a step is 0 or above, not {number}")
+    return number
+
+
 def require_space(path: str, save: Save) -> None:
     """OSError, before anything is written, where the disk has not enough room for it."""
     place = os.path.dirname(path)
@@ -150,7 +164,7 @@ def write(path: str, save: Save) -> None:
         if save.tokenizer is not None:
             _write_tokenizer(path, folder, save.tokenizer)
         file = os.path.join(folder, state.FILE)
-        torch.save(dict(save.content), file)
+        state.save_plainly(dict(save.content), file)
         state.load_plainly(file, "meta")  # what cannot be loaded again must not pass for saved
         if save.packed:
             packing.pack(file)
@@ -181,6 +195,11 @@ def _require_whole(path: str, folder: str, save: Save) -> None:
 
 
 _NOT_THERE: Final = (Presence.MISSING, Presence.DAMAGED)
+
+
+def _as_number(value: Any) -> Any:
+    """A tensor of one number as that: within tensors a NaN or Inf is looked for, as within weights."""
+    return value.item() if isinstance(value, torch.Tensor) and value.ndim == 0 else value
 
 
 def _left_out(optimizer: Any, scheduler: Any, options: SaveOptions) -> frozenset[str]:

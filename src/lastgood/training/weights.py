@@ -54,7 +54,8 @@ def without_shared(weights: Weights) -> Weights:
     kept: Weights = {}
     seen: set[Any] = set()
     storages: set[Any] = set()
-    for name, tensor in weights.items():
+    for name, lazy in weights.items():
+        tensor = lazy.resolve_conj().resolve_neg()
         memory, storage = _memory(tensor), (tensor.device, tensor.untyped_storage().data_ptr())
         if memory is not None and memory in seen:
             continue
