@@ -136,7 +136,7 @@ def test_a_packed_state_is_smaller_and_comes_back_the_same(tmp_path: Path) -> No
         report = verify(path)
         assert (report.verdict, report.exact_resume) == ("complete", True)
     assert sizes[1] < sizes[0] / 5
-    assert verify(path, "deep").verdict == "complete"
+    assert verify(path, "deep").verdict == "complete"  # type: ignore[arg-type]
     resumed = SmallJob(Recipe(), seed=3)
     resumed.model.append(torch.nn.Linear(200, 200))
     resumed.restore(manager_of(tmp_path / "True"))
