@@ -143,7 +143,8 @@ def first_look(found: Iterable[tuple[float, int]]) -> list[tuple[int, int]]:
     branch, last = 1, None
     for place in first_look_order(pairs):
         step = pairs[place][1]
-        branch += last is not None and step <= last
+        if last is not None and step <= last:
+            branch += 1
         placed.append((place, branch))
         last = step
     return placed

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DEPTH: Final = 4
-_OF_THE_DISK: Final = "lost+found"  # root's alone, on every fresh ext4: nobody saves there
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Discovery:
 
     candidates: list[Candidate] = field(default_factory=list)
     temporary: set[int] = field(default_factory=set)  #: inodes of folders under unfinished names
-    unlisted: list[str] = field(default_factory=list)  #: folders that could not be listed: nothing is known of them
+    unlisted: dict[str, OSError] = field(default_factory=dict)  #: folders of which nothing is known, and why
 
 
 def discover(root: str) -> Discovery:
@@ -50,12 +49,9 @@ def discover(root: str) -> Discovery:
 def _visit(root: str, folder: str, depth: int, found: Discovery) -> None:
     try:
         children = list(_folders(os.path.join(root, folder)))
-    except FileNotFoundError:
-        if depth == 0:
-            found.unlisted.append(folder)
-        return
-    except OSError:
-        found.unlisted.append(folder)
+    except OSError as error:
+        if depth == 0 or not isinstance(error, FileNotFoundError):
+            found.unlisted[folder] = error
         return
     # Elsewhere such a name says nothing: a folder of finished models is no run.
     is_run = any(naming.step_in_name(child.name) is not None for child in children)
@@ -67,9 +63,7 @@ def _visit(root: str, folder: str, depth: int, found: Discovery) -> None:
             _add_candidate(found, child, folder, relative, number, copy=child.is_symlink())
         elif is_run and (number := naming.number_of_copy(child.name)) is not None and _holds_payload(child.path):
             _add_candidate(found, child, folder, relative, number, copy=True)
-        elif (
-            depth < _DEPTH and not child.name.startswith(".") and not child.is_symlink() and child.name != _OF_THE_DISK
-        ):
+        elif depth < _DEPTH and not child.is_symlink() and not naming.is_passed_over(child.name):
             _visit(root, relative, depth + 1, found)
 
 
@@ -107,7 +101,7 @@ def _add_candidate(
         status = child.stat()
     except FileNotFoundError:
         return
-    except OSError:
-        found.unlisted.append(relative)
+    except OSError as error:
+        found.unlisted[relative] = error
         return
     found.candidates.append(Candidate(run, relative, child.name, number, status.st_ino, status.st_mtime_ns, copy))

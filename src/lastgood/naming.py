@@ -77,6 +77,11 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
+def is_passed_over(name: str) -> bool:
+    """Whether nobody saves into a folder of this name: it is hidden, or root's own on every fresh ext4."""
+    return name.startswith(".") or name == "lost+found"
+
+
 def marks_progress(name: str) -> bool:
     """Whether a file of this name says that the save around it is not finished."""
     return _IN_PROGRESS.fullmatch(name) is not None

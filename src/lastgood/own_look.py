@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lastgood import branches, naming, resume, writers
-from lastgood.discovery import Candidate, discover
+from lastgood.discovery import Candidate, Discovery, discover
 from lastgood.errors import CannotTell, NoCheckpointsYet, NotACheckpoint
 from lastgood.facts import Inventory, Level
 from lastgood.findings import Verdict
@@ -39,8 +39,7 @@ def own_look(
     found = discover(run_folder)
     candidates = [c for c in found.candidates if c.run == naming.ROOT_FOLDER and not c.copy]
     if not candidates:
-        for folder in found.unlisted:
-            _require_listable(os.path.normpath(os.path.join(run_folder, folder)))
+        _require_listed(run_folder, found)
         raise NoCheckpointsYet(f"there are no checkpoints in {run_folder}")
     skipped: list[resume.Skipped] = []
     for guess in branches.lineage(_guessed_records(run_folder, candidates)):
@@ -52,14 +51,11 @@ def own_look(
     raise resume.none_acceptable([], skipped, wishes, frozenset())
 
 
-def _require_listable(folder: str) -> None:
-    """CannotTell where it is not: a job must not begin anew because its saves cannot be seen."""
-    try:
-        os.scandir(folder).close()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise CannotTell("listing", folder, error) from error
+def _require_listed(run_folder: str, found: Discovery) -> None:
+    """CannotTell where something is hidden: a job must not begin anew because its saves cannot be seen."""
+    for folder, error in found.unlisted.items():
+        if not isinstance(error, FileNotFoundError):  # the trainer has yet to make it
+            raise CannotTell("listing", os.path.normpath(os.path.join(run_folder, folder)), error) from error
 
 
 def judged_in(run_folder: str, known: Iterable[Record] = ()) -> list[Record]:

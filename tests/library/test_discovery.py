@@ -104,13 +104,13 @@ def test_what_cannot_be_listed_is_told_and_the_rest_is_found(tmp_path: Path, mon
     real = os.scandir
     monkeypatch.setattr("os.scandir", scandir)
     found = discover(str(tmp_path))
-    assert found.unlisted == ["closed"]
+    assert list(found.unlisted) == ["closed"]
     assert [candidate.run for candidate in found.candidates] == ["open"]
 
 
 def test_a_root_that_is_not_there_is_not_an_empty_one(tmp_path: Path) -> None:
     found = discover(str(tmp_path / "gone"))
-    assert (found.unlisted, found.candidates) == (["."], [])
+    assert (list(found.unlisted), found.candidates) == (["."], [])
 
 
 def test_names_that_are_no_text_are_passed_over(tmp_path: Path) -> None:

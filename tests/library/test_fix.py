@@ -278,6 +278,17 @@ def test_a_new_training_state_has_the_step_of_the_name_and_an_epoch_between_its_
         assert said in printed
 
 
+def test_a_state_that_counts_batches_does_not_get_the_number_in_the_name_as_its_step(place: Path) -> None:
+    files = pth_files(3, 500, 1270, optimizer_steps=3040)
+    checkpoint = write_files(place / "run" / "checkpoint-3", files)
+    os.rename(checkpoint / "training_state.pth", checkpoint / STATE)
+    assert run("fix", checkpoint)[0] == 0
+    state = torch.load(checkpoint / STATE, weights_only=False)
+    assert "global_step" not in state
+    assert "best_loss" in state
+    assert verify(str(checkpoint)).step == 3040
+
+
 @pytest.mark.parametrize(
     ("others", "name", "reason"),
     [

@@ -40,7 +40,7 @@ def lacking_two_things(checkpoint: Path) -> Path:
     return checkpoint
 
 
-def wrapped_shards(checkpoint: Path) -> Path:
+def shards_without_index(checkpoint: Path) -> Path:
     make_hf_checkpoint(checkpoint, 200, shards=2)
     (checkpoint / "model.safetensors.index.json").unlink()
     (checkpoint / "rng_state.pth").unlink()
@@ -52,7 +52,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("backup", [True, False])
-@pytest.mark.parametrize("make", [lacking_two_things, wrapped_shards])
+@pytest.mark.parametrize("make", [lacking_two_things, shards_without_index])
 def test_a_mending_killed_at_any_system_call_loses_nothing_and_twice_is_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Path], *, backup: bool
 ) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import errno
 import os
+import resource
 import signal
 import threading
 from collections import Counter
-from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,7 @@ import torch
 from lastgood import naming
 from lastgood.errors import Damaged, LastgoodError
 from lastgood.settings import Settings
-from lastgood.training import CheckpointManager, saving, state
+from lastgood.training import CheckpointManager, saving, state, weights
 from lastgood.training.background import copied
 from lastgood.verify import verify
 from small_job import Recipe, SmallJob
@@ -165,25 +166,71 @@ def test_copies_are_of_the_same_kind_and_the_same_numbers() -> None:
     assert made["negative"].tolist() == [-2.0, 4.0]
 
 
-def test_whoever_ends_the_waiting_does_not_end_the_save(
-    manager: CheckpointManager, held: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def alarms_interrupt() -> Iterator[None]:
+    """An alarm is a Ctrl-C."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarms_interrupt")
+def test_whoever_ends_the_waiting_does_not_end_the_save(manager: CheckpointManager, held: threading.Event) -> None:
     path = SmallJob(Recipe()).save(manager)
-    with monkeypatch.context() as patch:
-        patch.setattr(Future, "result", lambda _future: signal.raise_signal(signal.SIGINT))
-        with pytest.raises(KeyboardInterrupt):
-            manager.wait()
+    with pytest.raises(KeyboardInterrupt):
+        _wait_until_interrupted(manager)
+    assert not os.path.exists(path)
     held.set()
     manager.wait()
     assert os.path.exists(path)
 
 
-def test_a_disk_that_fills_while_it_is_written_is_an_error_of_the_disk(tmp_path: Path) -> None:
-    job = SmallJob(Recipe())
-    job.train(1)
-    with pytest.raises(OSError, match="could not be written") as failed:
+def _wait_until_interrupted(manager: CheckpointManager) -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    manager.wait()
+
+
+def test_a_signal_while_the_last_save_is_waited_for_ends_neither_the_job_nor_the_save(
+    tmp_path: Path, held: threading.Event
+) -> None:
+    manager = CheckpointManager(tmp_path / "output", settings=NOBODY, async_save=True)
+    manager.save_on_signals()
+    path = SmallJob(Recipe()).save(manager)
+
+    def end_the_job(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        held.set()
+
+    before = signal.signal(signal.SIGALRM, end_the_job)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        manager.close()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert held.is_set()
+    assert os.path.exists(path)
+
+
+def test_a_full_disk_is_told_as_one() -> None:
+    with pytest.raises(OSError, match="No space left on device"):
         state.save_plainly({"weights": torch.zeros(1 << 20)}, "/dev/full")
-    assert failed.value.errno in (errno.EIO, errno.ENOSPC)
+
+
+def test_a_disk_that_fills_in_the_middle_is_told_as_one(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            state.save_plainly({"weights": torch.zeros(1 << 20)}, str(tmp_path / "training_state.pt"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_weights_that_cannot_be_written_are_an_error_of_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").mkdir()
+    with pytest.raises(OSError, match=r"model\.safetensors"):
+        weights.write_weights(str(tmp_path), {"weight": torch.zeros(4)}, as_safetensors=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -287,6 +334,23 @@ def test_the_others_do_not_believe_in_a_save_that_failed(tmp_path: Path, monkeyp
         return str(manager.preempted)
 
     assert in_two_processes(tmp_path / "store", train) == ["False", "False"]
+
+
+def test_every_process_asks_for_signals_also_where_the_save_of_this_step_failed_in_one_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+
+    def train(rank: int) -> str:
+        manager = CheckpointManager(tmp_path / "output", settings=NOBODY, save_steps=1)
+        manager.save_on_signals(signal.SIGUSR1)
+        if rank == 0:
+            monkeypatch.setattr(saving, "write", _fail)
+        with suppress(LastgoodError):
+            manager.save_if_due(1, model=torch.nn.Linear(2, 2))
+        return f"{manager.is_due(1)} {manager.is_due(2)}"
+
+    assert in_two_processes(tmp_path / "store", train) == ["True True", "False True"]
 
 
 def _fail(*_: object) -> None:

@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lastgood.findings import Severity, Verdict
 from lastgood.formats.scan import Source, scan_file
 from lastgood.training import CheckpointManager
-from lastgood.training.weights import fitted, unwrapped, weights_of
+from lastgood.training.weights import fitted, read_weights, unwrapped, weights_of
 from lastgood.verify import verify
 
 if TYPE_CHECKING:
@@ -167,6 +167,20 @@ def test_a_model_of_hugging_face_is_read_back_by_hugging_face(tmp_path: Path) ->
     CheckpointManager.save_checkpoint(checkpoint_dir=tmp_path / "checkpoint-1", model=model, global_step=1)
     assert {"config.json", "generation_config.json"} <= set(os.listdir(tmp_path / "checkpoint-1"))
     assert same(transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint-1"), model)
+
+
+@pytest.mark.parametrize("safetensors", [True, False])
+def test_views_that_are_conjugate_or_negative_come_back_with_their_numbers(
+    tmp_path: Path, *, safetensors: bool
+) -> None:
+    model = nn.Linear(2, 2)
+    model.config = {"width": 2}
+    model.register_buffer("conjugate", torch.tensor([1 + 2j, 3 - 4j]).conj())
+    model.register_buffer("negative", torch.tensor([1 + 2j, 3 - 4j]).conj().imag)
+    CheckpointManager.save_checkpoint(tmp_path / "checkpoint-1", model, global_step=1, save_safetensors=safetensors)
+    saved = read_weights(str(tmp_path / "checkpoint-1"), torch.load)
+    assert saved["conjugate"].tolist() == [1 - 2j, 3 + 4j]
+    assert saved["negative"].tolist() == [-2.0, 4.0]
 
 
 def test_a_configuration_of_more_than_json_is_saved_in_words(manager: CheckpointManager) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from builders import make_plain_checkpoint
+from builders import make_hf_checkpoint, make_plain_checkpoint
 from injuries import cut_in_half
 from lastgood.errors import Damaged, NoneAcceptable, SettingsError
 from lastgood.facts import Component, Presence
@@ -177,6 +177,14 @@ def test_what_is_to_go_on_and_was_not_saved_is_no_exact_continuation(tmp_path: P
     start = manager_of(tmp_path).resume(job.model, job.optimizer, job.scheduler, None, job.loader)
     assert start is not None
     assert not start.exact
+
+
+def test_the_weights_alone_of_another_trainer_s_save_are_no_exact_continuation(tmp_path: Path) -> None:
+    make_hf_checkpoint(tmp_path / "output" / "checkpoint-5", 5)
+    model = torch.nn.Linear(1, 1)
+    start = manager_of(tmp_path).resume(model, torch.optim.AdamW(model.parameters()), strict=False)
+    assert start is not None
+    assert (start.step, start.exact) == (5, False)
 
 
 def test_random_states_of_one_process_of_several_are_no_exact_continuation(

@@ -163,6 +163,14 @@ def test_a_file_of_that_name_is_not_replaced(tmp_path: Path) -> None:
     assert file.read_text() == "mine"
 
 
+def test_a_link_that_leads_nowhere_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-1").symlink_to(tmp_path / "gone")
+    with whole_folder(str(tmp_path / "checkpoint-1")) as folder:
+        shutil.copy(__file__, os.path.join(folder, "config.json"))
+    assert not (tmp_path / "checkpoint-1").is_symlink()
+    assert (tmp_path / "checkpoint-1" / "config.json").exists()
+
+
 def test_a_link_is_replaced_and_what_it_leads_to_is_not(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-1").mkdir()
     (tmp_path / "checkpoint-1" / "config.json").write_text("old")

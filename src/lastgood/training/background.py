@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,13 +33,10 @@ class Background:
     def wait(self) -> None:
         """Until nothing is in work."""
         running = self._running
-        if running is None:
-            return
-        try:
+        if running is not None:
+            wait((running,))  # Ctrl-C here ends the waiting, not the save
+            self._running = None
             running.result()
-        finally:
-            if running.done():  # Ctrl-C ends the waiting, not the save
-                self._running = None
 
 
 def _told(what: str, work: Callable[[], None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -28,8 +27,6 @@ _KEYS: Final = {
     "scaler": ("scaler_state_dict",),
 }
 _NO_SCHEDULER: Final = "constant_lr"
-_FEW_BLOCKS: Final = 256  # a disk with no more than these is full
-_OF_THE_WRITER: Final = ("inline_container", "PytorchStreamWriter", "iostream")
 
 State = Mapping[str, Any]
 Load = Callable[[str], Any]
@@ -124,15 +121,14 @@ def read_state(folder: str) -> dict[str, Any]:
 
 
 def save_plainly(content: Any, path: str) -> None:
-    """As `torch.save`. OSError where it cannot be written: torch's own writer says so as a RuntimeError."""
+    """As `torch.save`. OSError where it cannot be written."""
     try:
-        torch.save(content, path)
-    except RuntimeError as error:
-        if not any(part in str(error) for part in _OF_THE_WRITER):
-            raise
-        disk = os.statvfs(os.path.dirname(path) or ".")
-        why = errno.EIO if disk.f_bavail > _FEW_BLOCKS else errno.ENOSPC
-        raise OSError(why, f"could not be written: {str(error).splitlines()[0]}", path) from error
+        with open(path, "wb") as file:  # torch, where it opens the path itself, tells no errno
+            torch.save(content, file)
+    except RuntimeError as error:  # the end of the archive could not be written either
+        if isinstance(cause := error.__context__, OSError):
+            raise OSError(cause.errno, cause.strerror, path) from error
+        raise
 
 
 def load_plainly(path: str, device: str = "cpu", *, mapped: bool = False) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,7 @@ import torch
 from lastgood import naming
 from lastgood.errors import Damaged, NotACheckpoint
 from lastgood.layouts import base
+from lastgood.training.state import save_plainly
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -41,12 +43,18 @@ def weights_of(model: Any) -> Weights:
 
 
 def write_weights(folder: str, weights: Weights, *, as_safetensors: bool) -> None:
-    """The weights as one file. A torch file also where a module keeps more than tensors: safetensors cannot hold it."""
+    """The weights as one file. A torch file also where a module keeps more than tensors: safetensors cannot hold it.
+
+    OSError where it cannot be written.
+    """
     if as_safetensors and all(isinstance(value, torch.Tensor) for value in weights.values()):
         path = os.path.join(folder, SAFETENSORS)
-        safetensors.torch.save_file(without_shared(weights), path, metadata={"format": "pt"})
+        try:
+            safetensors.torch.save_file(without_shared(weights), path, metadata={"format": "pt"})
+        except safetensors.SafetensorError as error:
+            raise OSError(errno.EIO, str(error), path) from error
     else:
-        torch.save(weights, os.path.join(folder, TORCH))
+        save_plainly(weights, os.path.join(folder, TORCH))
 
 
 def without_shared(weights: Weights) -> Weights:

@@ -63,10 +63,10 @@ def put_back(parent: str) -> None:
 
 def _require_replaceable(path: str) -> None:
     """Nobody's own files are in a folder that is about to be replaced: `./output` may hold all the checkpoints."""
-    if os.path.lexists(path) and not os.path.isdir(path):
-        raise FileExistsError(errno.EEXIST, "a save would replace it, and it is no folder", path)
-    if not os.path.isdir(path) or os.path.islink(path):
+    if os.path.islink(path) or not os.path.exists(path):
         return
+    if not os.path.isdir(path):
+        raise FileExistsError(errno.EEXIST, "a save would replace it, and it is no folder", path)
     with os.scandir(path) as found:
         entries = list(found)
     folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name != _OF_TOKENIZERS]
