@@ -108,9 +108,10 @@ def test_a_save_in_which_a_mark_says_unfinished_is_waited_for(world: World) -> N
 def test_a_short_file_is_told_and_the_older_one_handed_out(world: World) -> None:
     make_hf_checkpoint(world.path(100), 100)
     world.settle()
-    make_hf_checkpoint(world.path(200), 200)
-    weights = world.path(200) / "model.safetensors"
-    os.truncate(weights, weights.stat().st_size - 10)
+    files = hf_files(200)  # cut before the last one is written: that one says that the save is finished
+    write_files(
+        world.path(200), [(name, content[:-10] if name == "model.safetensors" else content) for name, content in files]
+    )
     world.settle()
     assert world.record("checkpoint-200").verdict is Verdict.INCOMPLETE
     assert world.latest() == "checkpoint-100"
