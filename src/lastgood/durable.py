@@ -28,9 +28,10 @@ def make_folders(path: str) -> None:
 def sync_tree(folder: str, after_each: Callable[[], object] = lambda: None) -> None:
     """Every file and folder in it, and itself, onto the disk. A large file may take a while: `after_each` is called."""
     for place, _folders, files in os.walk(folder, topdown=False):
-        for name in files:
-            sync(os.path.join(place, name))
-            after_each()
+        for path in (os.path.join(place, name) for name in files):
+            if os.path.isfile(path):  # to open a pipe would wait for whoever writes to it
+                sync(path)
+                after_each()
         sync(place)
 
 

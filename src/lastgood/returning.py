@@ -1,4 +1,4 @@
-"""`RUN/.lastgood/pulled/NAME.json`: that a checkpoint came back from the cloud, for the worker, which sees it appear.
+"""`RUN/.lastgood/pulled/NAME.json`: that a checkpoint was brought back or mended, for the worker, which sees it appear.
 
 It is no new save: it belongs to the line of saves that it was part of.
 """
@@ -16,11 +16,12 @@ from lastgood import durable, naming
 VERSION: Final = 1
 JOB: Final = "job"
 PERSON: Final = "person"
+MENDING: Final = "mending"  # it was there before
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What was brought back, as whom. `fingerprint`: of its files as they were put there."""
+    """What was brought back, by whom. `fingerprint`: of its files as they were put there."""
 
     fingerprint: str
     by: str

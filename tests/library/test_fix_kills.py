@@ -11,8 +11,9 @@ import injuries as hurt
 from builders import make_hf_checkpoint, make_plain_checkpoint
 from commanding import settle_in
 from injecting import calls_of, killed_at
-from lastgood.mending import carry_out, neighbours_of, plan_repairs
+from lastgood.mending import carry_out, neighbours_of, plan_repairs, take_back
 from lastgood.mending.making import maker
+from lastgood.training import CheckpointManager
 from lastgood.verify import examine, verify
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ CALLS: Final = "rename,renameat,renameat2,link,linkat,unlink,unlinkat,utimensat,
 
 
 def fix(checkpoint: Path, *, backup: bool = True) -> None:
+    take_back(str(checkpoint))
     facts, report = examine(str(checkpoint))
     plan = plan_repairs(facts, report, neighbours_of(str(checkpoint)))
     if plan.repairs:
@@ -47,12 +49,28 @@ def shards_without_index(checkpoint: Path) -> Path:
     return checkpoint
 
 
+def wrapped_shards(checkpoint: Path) -> Path:
+    """Half of them without the wrapper's names, and half with them, say which tensor is called what no more."""
+    make_hf_checkpoint(checkpoint, 200, shards=2)
+    hurt.wrap("module.")(checkpoint)
+    return checkpoint
+
+
+def with_a_list_of_its_files(checkpoint: Path) -> Path:
+    model = torch.nn.ModuleDict({"module": torch.nn.Linear(4, 4)})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model["module"](torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    CheckpointManager.save_checkpoint(checkpoint, model, optimizer, global_step=200)
+    return checkpoint
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("backup", [True, False])
-@pytest.mark.parametrize("make", [lacking_two_things, shards_without_index])
+@pytest.mark.parametrize("make", [lacking_two_things, shards_without_index, wrapped_shards, with_a_list_of_its_files])
 def test_a_mending_killed_at_any_system_call_loses_nothing_and_twice_is_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], Path], *, backup: bool
 ) -> None:
@@ -75,6 +93,7 @@ def test_a_mending_killed_at_any_system_call_loses_nothing_and_twice_is_once(
         fix(checkpoint, backup=backup)
         assert verify(str(checkpoint)).verdict == "complete"
         once = contents(checkpoint)
+        assert not [file for file in once if "mending" in file]
         fix(checkpoint, backup=backup)
         assert contents(checkpoint) == once
     assert killed > 5

@@ -28,6 +28,25 @@ def test_what_was_mended_is_handed_out_in_its_old_line(tmp_path: Path, monkeypat
         mended = world.record("checkpoint-200")
         assert (mended.verdict, mended.evidence, mended.branch) == ("complete", "declared", 1)
         assert world.latest() == "checkpoint-300"
+        assert [event.message for event in world.events("mended")] == ["checkpoint-200 was mended"]
+        assert world.events("came-back") == []
+
+
+def test_what_was_mended_by_the_name_of_a_link_is_no_new_save_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle_in(tmp_path, monkeypatch)
+    with world_in(tmp_path) as world:
+        for step in (100, 200):
+            make_plain_checkpoint(world.path(step), step)
+        leave_out("rng_states")(world.path(100) / "training_state.pt")
+        world.settle()
+        (tmp_path / "best").symlink_to(world.path(100))
+        code, printed, _complaint = run("fix", tmp_path / "best")
+        assert (code, printed.splitlines()[-1]) == (0, f"{world.path(100)} is complete")
+        world.settle()
+        assert world.record("checkpoint-100").verdict == "complete"
+        assert [event.message for event in world.events("mended")] == ["checkpoint-100 was mended"]
 
 
 def test_the_newest_one_is_handed_out_once_it_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from lastgood.inventory import take_inventory
 from lastgood.latest import saved_at
 from lastgood.life import State
 from lastgood.records import Evidence, Record
-from lastgood.returning import JOB, Note, forget_note, read_note
+from lastgood.returning import MENDING, PERSON, Note, forget_note, read_note
 from lastgood.verify import Outline, outline
 from lastgood_worker import settling
 from lastgood_worker.roots import RootView, Tracked
@@ -80,9 +80,12 @@ class Following:
         return record
 
     def _came_back(self, note: Note, record: Record) -> None:
-        if note.by != JOB:  # a person wants it: the next plan would remove it for the same reason as before
+        if note.by == PERSON:  # who wants it: the next plan would remove it for the same reason as before
             self._ledger.catalog.pin(record.id, holder="pull", now=self._ledger.clock.now())
-        self._ledger.event("came-back", f"{record.name} came back from the cloud", record=record)
+        if note.by == MENDING:
+            self._ledger.event("mended", f"{record.name} was mended", record=record)
+        else:
+            self._ledger.event("came-back", f"{record.name} came back from the cloud", record=record)
         forget_note(os.path.dirname(record.path), record.name)
 
     def is_due(self, tracked: Tracked, candidate: Candidate, now: float) -> bool:

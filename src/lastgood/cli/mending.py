@@ -55,7 +55,7 @@ def fix(
     if path is None:
         return bench.mend_all(os.path.abspath(folder or "."))
     try:
-        return bench.mend(os.path.abspath(path))
+        return bench.mend(os.path.realpath(path) if os.path.islink(path) else os.path.abspath(path))
     except NotACheckpoint as error:
         if _is_run(path):
             raise NotACheckpoint(f"{error}; or mend all of them: lastgood fix --all {shlex.quote(path)}") from None
@@ -94,6 +94,7 @@ class _Bench:
         return worst
 
     def mend(self, path: str) -> int:
+        self._take_back(path)
         facts, report = self._examined(path)
         if report.still_changing:
             raise CannotMend(f"{path}: somebody is writing to it")
@@ -116,6 +117,13 @@ class _Bench:
         facts, report = self._carried_out(plan, found)
         self._tell_done(facts, report, plan)
         return GOOD if report.verdict in SOUND else WANTING
+
+    def _take_back(self, path: str) -> None:
+        from lastgood.mending import take_back, was_cut_short
+
+        if self._dry_run and was_cut_short(path):
+            raise CannotMend(f"{path}: an earlier mending was cut short; without --dry-run it is first taken back")
+        take_back(path)
 
     def _examined(self, path: str) -> tuple[Facts, Report]:
         from lastgood.progress import progress_bar
