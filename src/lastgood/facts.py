@@ -141,7 +141,7 @@ class FileFacts:
     digest: str | None = None  #: "crc64nvme:<16 hex>" or "sha256:<64 hex>", when every byte was read
     tensors: Mapping[str, TensorFact] = field(default_factory=dict)  #: by the path of keys to them: `state.0.exp_avg`
     numbers: Numbers = Numbers()
-    values: Mapping[str, float] = field(default_factory=dict)  #: of one-element tensors named `step` or `lr`
+    values: Mapping[str, float] = field(default_factory=dict)  #: of one-element tensors named `step`, `lr` or the like
     globals: frozenset[str] = frozenset()  #: named in its pickles, and not among those `weights_only=True` takes
     holes: bool = False  #: parts of it were never written
     zero_tail: int = 0  #: bytes of whole zero pages at its end, where they begin within a tensor that is not zero
@@ -204,6 +204,9 @@ class Facts:
     rng: Mapping[str, frozenset[str]] = field(default_factory=dict)  #: by file: which of python, numpy, torch, cuda
     baseline: frozenset[str] = frozenset()  #: files whose random states are those of the day when they were mended
     left_out: frozenset[Component] = frozenset()  #: what its job chose not to save
+    estimated: tuple[str, ...] = ()  #: what of its progress was estimated when it was mended
+    trained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By file, where more lies in one: the prefixes of the names of weights and moments."""
     previous: Manifest | None = None
     manifest: Manifest | None = None
     saved: FileList | None = None  #: the job's own list of its files

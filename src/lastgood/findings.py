@@ -73,6 +73,7 @@ class Code(StrEnum):
     FILE_SPARSE = "file-sparse"
     ZERO_TAIL = "zero-tail"
     JSON_SHAPE = "json-shape"
+    STATE_SHAPE = "state-shape"
     CONFIG_DISAGREES = "config-disagrees"
     INDEX_DISAGREES = "index-disagrees"
     SHARD_STRAY = "shard-stray"
@@ -95,6 +96,8 @@ class Code(StrEnum):
     MANIFEST_FILE_MISSING = "manifest-file-missing"
     MANIFEST_FILE_NEW = "manifest-file-new"
     FILE_LIST_BROKEN = "file-list-broken"
+    PROGRESS_UNTOLD = "progress-untold"
+    PROGRESS_ESTIMATED = "progress-estimated"
     STEP_DISAGREES = "step-disagrees"
     STEP_OFFSET = "step-offset"
     CONCURRENT_WRITERS = "concurrent-writers"
@@ -176,6 +179,7 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.FILE_SPARSE: Meaning(_W, None, "compare it with a copy: a disk that was full or lost power leaves holes"),
     Code.ZERO_TAIL: Meaning(_W, None, "compare it with a copy: a disk that was full or lost power leaves zeros"),
     Code.JSON_SHAPE: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
+    Code.STATE_SHAPE: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
     Code.CONFIG_DISAGREES: Meaning(_W, None, "look whether config.json belongs to these weights"),
     Code.INDEX_DISAGREES: Meaning(
         _W, None, "`lastgood fix` writes the index again from the shards; most loaders do not mind"
@@ -208,6 +212,10 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.FILE_LIST_BROKEN: Meaning(
         _W, None, "compare the checkpoint with a copy: what stands beside a damaged file may be damaged too"
     ),
+    Code.PROGRESS_UNTOLD: Meaning(
+        _W, None, "give the job the step to go on from; `lastgood fix` adds what the name and other checkpoints tell"
+    ),
+    Code.PROGRESS_ESTIMATED: Meaning(_I, None, "compare it with what the job logged"),
     Code.STEP_DISAGREES: Meaning(_W, None, "look whether files of two saves were mixed, or the folder was renamed"),
     Code.CONCURRENT_WRITERS: Meaning(
         _W, None, "give each job a folder of its own, or ask with the path of the checkpoint that you mean"

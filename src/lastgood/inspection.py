@@ -73,9 +73,15 @@ def outlook(facts: Facts, report: Report) -> tuple[str, ...]:
         found.append("random states are those of the day when it was mended: dropout and shuffling differ from here on")
     elif _is_never_saved(facts, Component.RNG):
         found.append("its trainer saves no random states: dropout and shuffling differ")
+    if facts.estimated:
+        found.append(
+            f"{' and '.join(facts.estimated)}: estimated when it was mended, by other checkpoints and its name"
+        )
     if Code.SCALER_MISSING in codes:
         found.append("the loss scale starts anew: a few steps may be skipped")
-    if facts.progress.step is None:
+    if facts.progress.step is None and facts.step_by_name is None:
+        found.append("neither its state nor its name tells a step: a job begins with step 0")
+    elif facts.progress.step is None:
         found.append("its state tells no step: the number in its name has to do")
     if not found and report.exact_resume:
         return ("everything is there: training goes on as if nobody had interrupted it, bit for bit",)

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 _NEEDED_FOR_EXACT_RESUME: Final = (Component.WEIGHTS, Component.OPTIMIZER, Component.SCHEDULER, Component.RNG)
 # The last one: shards of two saves may be mixed.
-_INEXACT: Final = frozenset({Code.RNG_BASELINE, Code.STATE_LEFT_OUT, Code.SHARD_STRAY})
+_INEXACT: Final = frozenset(
+    {Code.RNG_BASELINE, Code.STATE_LEFT_OUT, Code.SHARD_STRAY, Code.PROGRESS_UNTOLD, Code.PROGRESS_ESTIMATED}
+)
 
 
 class How(TypedDict, total=False):
@@ -204,6 +206,8 @@ def _facts(path: str, inventory: Inventory, files: Mapping[str, FileFacts]) -> F
         rng=reading.rng,
         baseline=reading.baseline,
         left_out=reading.left_out,
+        estimated=reading.estimated,
+        trained=reading.trained,
     )
 
 

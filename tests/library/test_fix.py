@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -18,6 +20,7 @@ from commanding import run, settle_in
 from lastgood.findings import Code
 from lastgood.naming import BASELINE
 from lastgood.verify import verify
+from users import as_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,6 +129,19 @@ MENDED: Final = [
     ),
 ]  # fmt: skip
 
+
+def change_into_a_save_of_accelerate(checkpoint: Path) -> None:
+    (checkpoint / STATE).unlink()
+    torch.save({}, checkpoint / "optimizer.bin")
+    torch.save({}, checkpoint / "random_states_0.pkl")
+
+
+def lose_what_tells_of_the_ranks(checkpoint: Path) -> None:
+    for file in checkpoint.glob("rng_state_*.pth"):
+        file.unlink()
+    (checkpoint / "training_args.bin").unlink()
+
+
 REFUSED: Final = [
     pytest.param(PLAIN, in_file(WEIGHTS, hurt.cut_in_half), "model.safetensors", id="half the weights"),
     pytest.param(PLAIN, in_file(WEIGHTS, hurt.remove), "no weights", id="no weights"),
@@ -144,6 +160,15 @@ REFUSED: Final = [
         HF, in_file("rng_state.pth", hurt.flip_bit_in_storage), "nothing but a copy mends", id="hf: a flipped bit"
     ),
     pytest.param(RANKS, in_file("rng_state_1.pth", hurt.remove), "rank 1 is not there", id="hf: a rank's states"),
+    pytest.param(RANKS, lose_what_tells_of_the_ranks, "nothing tells them", id="hf: the states of all ranks"),
+    pytest.param(
+        PLAIN, change_into_a_save_of_accelerate, "optimizer.bin is of another writer", id="another writer's state"
+    ),
+    pytest.param(
+        PLAIN,
+        both(in_file(STATE, hurt.leave_out("rng_states")), in_file(STATE, hurt.change_state(names=np.array([None])))),
+        "holds more than tensors and plain values", id="a state that holds NumPy's objects",
+    ),
     pytest.param(
         SHARDED, in_file("model-00002-of-00003.safetensors", hurt.remove), "promises it", id="a missing shard"
     ),
@@ -261,6 +286,68 @@ def test_added_random_states_are_marked_and_promise_nothing(place: Path) -> None
     assert torch.load(checkpoint / STATE, weights_only=False)["rng_states"][BASELINE] is True
     report = verify(str(checkpoint))
     assert (report.exact_resume, Code.RNG_BASELINE in {f.code for f in report.findings}) == (False, True)
+
+
+def test_an_epoch_and_a_step_that_were_not_saved_are_marked_as_estimated_and_promise_nothing(place: Path) -> None:
+    checkpoint = broken(
+        place, PLAIN, both(in_file(STATE, hurt.leave_out("epoch")), in_file(STATE, hurt.leave_out("global_step")))
+    )
+    printed = run("fix", checkpoint)[1]
+    assert "add global_step 200 (by its name), epoch 1 (by checkpoint-100)" in printed
+    assert "global_step and epoch: estimated when it was mended" in printed
+    assert torch.load(checkpoint / STATE, weights_only=False)[BASELINE] == ["global_step", "epoch"]
+    report = verify(str(checkpoint))
+    assert (report.verdict, report.step, report.epoch, report.exact_resume) == ("complete", STEP, 1, False)
+    assert Code.PROGRESS_ESTIMATED in {finding.code for finding in report.findings}
+
+
+def test_random_states_under_other_names_stay_and_only_the_missing_kind_is_added(place: Path) -> None:
+    states = plain_state(STEP)["rng_states"]
+    others = {"python": states["python_rng_state"], "torch": states["torch_rng_state"]}
+    checkpoint = broken(place, PLAIN, in_file(STATE, hurt.change_state(rng_states=others)))
+    assert run("fix", checkpoint)[0] == 0
+    found = torch.load(checkpoint / STATE, weights_only=False)["rng_states"]
+    assert set(found) == {"python", "torch", "numpy_rng_state", BASELINE}
+
+
+def test_a_model_without_a_configuration_gets_no_training_state(place: Path) -> None:
+    checkpoint = make_plain_checkpoint(place / "run" / NAME, STEP)
+    for name in (STATE, "config.json"):
+        (checkpoint / name).unlink()
+    for options in (["--dry-run"], []):
+        code, printed, complaint = run("fix", checkpoint, *options)
+        assert (code, printed) == (1, "")
+        assert "and so is config.json" in complaint
+
+
+def test_what_is_added_may_be_read_by_whoever_may_read_the_folder(place: Path) -> None:
+    checkpoint = broken(place, PLAIN, in_file("config.json", hurt.remove))
+    checkpoint.chmod(0o750)
+    before = os.umask(0o077)
+    try:
+        run("fix", checkpoint)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((checkpoint / "config.json").stat().st_mode) == 0o640
+
+
+def test_a_refusal_is_json_where_that_is_asked_for(place: Path) -> None:
+    checkpoint = broken(place, PLAIN, in_file(WEIGHTS, hurt.cut_in_half))
+    code, printed, complaint = run("fix", checkpoint, "--json")
+    told = json.loads(printed)
+    assert (code, told["path"], told["repairs"]) == (1, str(checkpoint), [])
+    assert WEIGHTS in told["refused"][0]
+    assert WEIGHTS in complaint
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs to be root, to give up what root may do")
+def test_of_what_may_not_be_read_it_is_said_as_whom_to_run(place: Path) -> None:
+    checkpoint = make_plain_checkpoint(place / "run" / NAME, STEP)
+    (checkpoint / STATE).chmod(0o000)
+    for arguments in (("fix", checkpoint, "--json"), ("fix", "--all", place / "run", "--json")):
+        code, printed, complaint = as_user(0, partial(run, *arguments))
+        assert (code, "belongs to 0:0 and cannot be read by us, 0:0" in complaint) == (2, True)
+        assert json.loads(printed)["error"] in complaint
 
 
 def test_a_new_training_state_has_the_step_of_the_name_and_an_epoch_between_its_neighbours(place: Path) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,12 +28,17 @@ from builders import (
 from commanding import run
 from injuries import change_json, leave_out
 from lastgood.facts import Place
+from lastgood.findings import Code
 from lastgood.layouts import places
 from lastgood.rendering_inspection import where_it_goes_on, where_it_stands
+from lastgood.training import ResumableLoader
 from lastgood.verify import verify
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_MAIN: Final = "from lastgood.cli import main; main()"
 
 
 def inspected(folder: Path, *options: str) -> dict[str, Any]:
@@ -127,6 +136,63 @@ def test_the_loaders_of_other_writers_tell_where_an_epoch_stands(tmp_path: Path)
     (folder / "training_state.pt").write_bytes(saved(state))
     found = inspected(folder)["position"]
     assert (found["epoch"], found["batches_done"], found["batches"], found["percent"]) == (2, 4, 10, 40.0)
+
+
+@pytest.mark.parametrize(("drop_last", "batches"), [(False, 4), (True, 3)])
+def test_a_last_batch_that_is_dropped_does_not_count(tmp_path: Path, drop_last: bool, batches: int) -> None:
+    loader = ResumableLoader(range(10), 3, drop_last=drop_last)
+    given_out = iter(loader)
+    next(given_out)
+    folder = make_plain_checkpoint(tmp_path / "checkpoint-4", 4)
+    (folder / "training_state.pt").write_bytes(saved({**plain_state(4), "dataloader": loader.state_dict()}))
+    found = inspected(folder)["position"]
+    assert (found["batches_done"], found["batches"]) == (1, batches)
+    list(given_out)
+    (folder / "training_state.pt").write_bytes(saved({**plain_state(4), "dataloader": loader.state_dict()}))
+    assert inspected(folder)["position"]["finished"]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "step", "batches"),
+    [
+        pytest.param(1, 1300, 1270, id="more batches than there are"),
+        pytest.param(0, 500, 1270, id="batches of no epoch"),
+        pytest.param(2, -5, 1270, id="fewer than none"),
+        pytest.param("2", 500, 1270, id="a text for the epoch"),
+        pytest.param(2, 500, True, id="yes for a number"),
+    ],
+)
+def test_what_cannot_be_counts_for_nothing_and_is_remarked_on(
+    tmp_path: Path, epoch: Any, step: Any, batches: Any
+) -> None:
+    folder = at(tmp_path, pth_files(1, 0, 10, optimizer_steps=10))
+    state = torch.load(folder / "training_state.pth", weights_only=False)
+    torch.save(state | {"epoch": epoch, "step": step, "total_batches": batches}, folder / "training_state.pth")
+    found = inspected(folder)
+    assert (found["step"], found["position"], found["exact_resume"]) == (None, None, False)
+    assert "neither its state nor its name tells a step: a job begins with step 0" in found["outlook"]
+    assert Code.PROGRESS_UNTOLD in {finding.code for finding in verify(str(folder)).findings}
+    assert run("inspect", folder)[0] == 0
+
+
+def test_counts_that_are_tensors_count(tmp_path: Path) -> None:
+    folder = make_plain_checkpoint(tmp_path / "model", 4)
+    state = {**plain_state(4), "global_step": torch.tensor(4), "epoch": torch.tensor(2)}
+    (folder / "training_state.pt").write_bytes(saved(state))
+    assert (inspected(folder)["step"], inspected(folder)["epoch"]) == (4, 2)
+
+
+def test_a_name_that_no_encoding_knows_is_printed_all_the_same(tmp_path: Path) -> None:
+    folder = make_plain_checkpoint(tmp_path / "checkpoint-4", 4)
+    (folder / "tokenizer.json").rename(os.fsdecode(os.fsencode(folder) + b"/vocab-\xff.txt"))
+    for command in ("inspect", "verify"):
+        done = subprocess.run(
+            [sys.executable, "-c", _MAIN, command, str(folder), *(["-v"] if command == "verify" else [])],
+            env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+            capture_output=True,
+            check=True,
+        )
+        assert b"vocab-\\udcff.txt" in done.stdout
 
 
 def test_of_trainers_saves_the_fraction_of_the_epoch_tells(tmp_path: Path) -> None:

@@ -264,9 +264,48 @@ ROWS: Final = [
     ),
     row(
         PLAIN, PLAIN_STATE, remember_best_loss_only,
-        [Code.OPTIMIZER_MISSING, Code.SCHEDULER_MISSING, Code.RNG_MISSING], PARTIAL,
+        [Code.OPTIMIZER_MISSING, Code.SCHEDULER_MISSING, Code.RNG_MISSING, Code.PROGRESS_UNTOLD], PARTIAL,
         "plain: a state of which only the loss is left",
     ),
+    row(
+        PLAIN, PLAIN_STATE, hurt.change_state(global_step=-5), [Code.PROGRESS_UNTOLD], SOUND,
+        "plain: a negative step",
+    ),
+    row(
+        PLAIN, PLAIN_STATE, hurt.change_state(epoch=float("nan")), [Code.PROGRESS_UNTOLD], SOUND,
+        "plain: an epoch of NaN",
+    ),
+    row(PLAIN, PLAIN_STATE, hurt.change_state(epoch=True), [Code.PROGRESS_UNTOLD], SOUND, "plain: yes for an epoch"),
+    row(
+        PLAIN, PLAIN_STATE, hurt.change_state(global_step="100"), [Code.PROGRESS_UNTOLD], SOUND,
+        "plain: a text for a step",
+    ),
+    row(
+        PLAIN, PLAIN_STATE, hurt.change_state(global_step=10**401), [Code.PROGRESS_UNTOLD], SOUND,
+        "plain: a step of 401 digits",
+    ),
+    row(
+        PLAIN, PLAIN_STATE, hurt.change_state(lastgood_baseline=["epoch"]), [Code.PROGRESS_ESTIMATED], SOUND,
+        "plain: an epoch that was estimated",
+    ),
+    row(
+        PLAIN, PLAIN_STATE, hurt.change_state(optimizer_state_dict="gone"), [Code.STATE_SHAPE], CORRUPT,
+        "plain: a text for an optimizer",
+    ),
+    row(
+        PLAIN, PLAIN_STATE, hurt.change_state(scheduler_state_dict=7), [Code.STATE_SHAPE], CORRUPT,
+        "plain: a number for a scheduler",
+    ),
+    row(
+        PLAIN, PLAIN_STATE, hurt.change_state(additional_state={"of": torch.tensor([float("nan"), 1])}), [], SOUND,
+        "plain: what is not trained by is not a number",
+    ),
+    row(
+        PLAIN, PLAIN_STATE, hurt.save_instead(None),
+        [Code.TRAINING_STATE_MISSING, Code.OPTIMIZER_MISSING, Code.SCHEDULER_MISSING, Code.RNG_MISSING], SHORT,
+        "plain: nothing for a state",
+    ),
+    row(HF, "optimizer.pt", hurt.save_instead("gone"), [Code.STATE_SHAPE], CORRUPT, "hf: a text for an optimizer"),
     row(
         PLAIN, PLAIN_STATE, hurt.save_instead([1, 2]),
         [Code.TRAINING_STATE_MISSING, Code.OPTIMIZER_MISSING, Code.SCHEDULER_MISSING, Code.RNG_MISSING], SHORT,

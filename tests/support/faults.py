@@ -313,5 +313,8 @@ OF_ONE_FILE: Final = frozenset(
         Code.STORAGE_MISMATCH,
         Code.RNG_BASELINE,
         Code.STATE_LEFT_OUT,
+        Code.STATE_SHAPE,
+        Code.PROGRESS_UNTOLD,
+        Code.PROGRESS_ESTIMATED,
     }
 )

@@ -180,6 +180,91 @@ def test_the_step_is_told_as_its_writer_counts(tmp_path: Path, file: str, state:
     assert other.everything()["optimizer"] == job.everything()["optimizer"]
 
 
+def test_in_mid_epoch_the_epochs_that_are_done_and_the_batches_to_skip_are_told(tmp_path: Path) -> None:
+    job = trained()
+    state = {**their_state(job), "model_state_dict": job.model.state_dict(), "epoch": 3, "step": 4, "total_batches": 5}
+    torch.save(without(state, "global_step"), tmp_path / "training_state.pth")
+    info = loaded(tmp_path, SmallJob(Recipe()))
+    assert (info["epoch"], info["batches_done"], info["global_step"]) == (2, 4, 14)
+    manager = CheckpointManager(tmp_path / "run", resume_from_checkpoint=str(tmp_path))
+    restored = manager.resume(job.model, job.optimizer, job.scheduler)
+    assert restored is not None
+    assert (restored.epoch, restored.batches_done, restored.step) == (2, 4, 14)
+    torch.save({**without(state, "global_step"), "step": 0}, tmp_path / "training_state.pth")
+    info = loaded(tmp_path, SmallJob(Recipe()))
+    assert (info["epoch"], info["batches_done"], info["global_step"]) == (3, 0, 15)
+
+
+@pytest.mark.parametrize("state", [{}, {"global_step": -5}, {"global_step": "many"}, {"epoch": 1}])
+def test_that_no_step_is_told_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture, state: dict[str, Any]) -> None:
+    job = trained()
+    without_step = without(their_state(job), "global_step", "epoch")
+    torch.save({**without_step, "model_state_dict": job.model.state_dict(), **state}, tmp_path / "training_state.pt")
+    assert loaded(tmp_path, SmallJob(Recipe()))["global_step"] == 0
+    assert "does not tell its step: training begins with step 0" in caplog.text
+
+
+@pytest.mark.parametrize("level", ["full", None])
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        pytest.param({"optimizer_state_dict": "x"}, Damaged, id="a text for the optimizer"),
+        pytest.param({"scheduler_state_dict": 7}, Damaged, id="a number for the scheduler"),
+        pytest.param({"model_state_dict": None, "scaler_state_dict": "x"}, Damaged, id="a text for the scaler"),
+        pytest.param(None, Damaged, id="no state at all"),
+        pytest.param([1, 2], Damaged, id="a list for a state"),
+        pytest.param(
+            {"optimizer_state_dict": torch.optim.SGD([torch.ones(1)], lr=0.1).state_dict()}, ValueError,
+            id="the optimizer of another model",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_state_of_this_job_is_refused_before_anything_is_changed(
+    tmp_path: Path, change: Any, error: type[Exception], level: str | None
+) -> None:
+    job = trained()
+    torch.save(job.model.state_dict(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text("{}")
+    torch.save({**their_state(job), **change} if isinstance(change, dict) else change, tmp_path / "training_state.pt")
+    other = SmallJob(Recipe(), seed=5)
+    before = other.everything()
+    with pytest.raises((error, Damaged)):
+        loaded(tmp_path, other, level=level)
+    assert other.everything() == before
+
+
+@pytest.mark.parametrize("groups", [[], "as they are"])
+def test_an_optimizer_without_moments_is_said_to_begin_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, groups: Any
+) -> None:
+    job = trained()
+    empty = {"state": {}, "param_groups": job.optimizer.state_dict()["param_groups"] if groups else []}
+    state = {**their_state(job), "model_state_dict": job.model.state_dict(), "optimizer_state_dict": empty}
+    torch.save(state, tmp_path / "training_state.pt")
+    manager = CheckpointManager(tmp_path / "run", resume_from_checkpoint=str(tmp_path))
+    restored = manager.resume(job.model, job.optimizer, job.scheduler)
+    assert restored is not None
+    assert not restored.exact
+    assert "the state of the optimizer is empty: its moments start anew" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(("python", "numpy", "cpu"), id="Trainer's"),
+        pytest.param(("random_state", "numpy_random_seed", "torch_manual_seed"), id="accelerate's"),
+    ],
+)
+def test_random_states_under_the_names_of_other_writers_are_restored(tmp_path: Path, names: tuple[str, ...]) -> None:
+    job = trained()
+    random_states = dict(zip(names, their_state(job)["rng_states"].values(), strict=True))
+    state = {**their_state(job), "model_state_dict": job.model.state_dict(), "rng_states": random_states}
+    torch.save(state, tmp_path / "training_state.pt")
+    expected = draws()
+    loaded(tmp_path, SmallJob(Recipe(), seed=5))
+    assert draws() == expected
+
+
 def test_a_pickle_that_would_run_is_refused_and_not_run(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> Any:

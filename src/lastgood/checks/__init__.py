@@ -38,6 +38,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     kept.check_bytes_are_those_of_the_manifest,
     kept.check_bytes_are_those_that_were_saved,
     kept.check_no_file_is_of_the_previous_checkpoint,
+    steps.check_progress_is_told,
+    steps.check_progress_is_of_the_save,
     steps.check_steps_agree,
 )
 

@@ -19,9 +19,14 @@ _FLOATS: Final = ("F", "BF", "C")
 def check_numbers_are_finite(facts: Facts) -> Iterator[Finding]:
     """No NaN and no infinity in a weight or a moment. Masks, which hold -inf on purpose, are not counted."""
     for file in _files_with_numbers(facts):
-        if file.numbers.nan:
-            yield Finding(Code.NOT_A_NUMBER, file.path, f"NaN in {some(file.numbers.nan)}")
-        if infinite := file.numbers.inf - file.numbers.nan:
+        prefixes = facts.trained.get(file.path, ("",))  # beside them a job may keep what it likes
+        nan, infinite = (
+            frozenset(name for name in names if name.startswith(prefixes))
+            for names in (file.numbers.nan, file.numbers.inf - file.numbers.nan)
+        )
+        if nan:
+            yield Finding(Code.NOT_A_NUMBER, file.path, f"NaN in {some(nan)}")
+        if infinite:
             yield Finding(Code.NOT_FINITE, file.path, f"infinity in {some(infinite)}")
 
 

@@ -50,6 +50,25 @@ def check_steps_agree(facts: Facts) -> Iterator[Finding]:
     yield from found
 
 
+def check_progress_is_told(facts: Facts) -> Iterator[Finding]:
+    """The training state says how far training was, or its folder's name does: otherwise a job begins with step 0."""
+    progress, home = facts.progress, home_of(facts, Component.TRAINING_STATE)
+    is_there = facts.components.get(Component.TRAINING_STATE) is Presence.PRESENT
+    if not is_there or progress.step is not None or any(f.code is Code.TRAINING_STATE_MISSING for f in facts.lacking):
+        return
+    if progress.epoch is None:
+        yield Finding(Code.PROGRESS_UNTOLD, home, "it tells neither step nor epoch")
+    elif facts.step_by_name is None:
+        yield Finding(Code.PROGRESS_UNTOLD, home, "it tells no step, and neither does the folder's name")
+
+
+def check_progress_is_of_the_save(facts: Facts) -> Iterator[Finding]:
+    """Neither step nor epoch was put there later, when the checkpoint was mended."""
+    if facts.estimated:
+        home, names = home_of(facts, Component.TRAINING_STATE), " and ".join(facts.estimated)
+        yield Finding(Code.PROGRESS_ESTIMATED, home, f"{names}: estimated when it was mended")
+
+
 def optimizer_agrees(facts: Facts) -> bool | None:
     """Whether the optimizer counts the steps of this save, small differences apart; None where it counts none."""
     step = facts.progress.step if facts.progress.step is not None else facts.step_by_name

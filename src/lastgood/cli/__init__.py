@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -16,6 +17,9 @@ __all__ = ["asking", "checking", "commands", "copying", "judging", "keeping", "m
 
 def main() -> None:
     """The program's entry: errors of ours become one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):  # a file may be called by bytes that no encoding knows
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = commands(standalone_mode=False)
     except LastgoodError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lastgood import ownership
 from lastgood.cli.base import GOOD, NOT_DONE, WANTING, commands, complain, settings_with
-from lastgood.errors import CannotMend, LastgoodError, NotACheckpoint
-from lastgood.findings import SOUND, Severity, Verdict
+from lastgood.errors import CannotMend, CannotTell, LastgoodError, NotACheckpoint
+from lastgood.findings import MEANINGS, SOUND, Severity, Verdict
 from lastgood.report_json import report_as_json
 
 if TYPE_CHECKING:
@@ -56,9 +58,10 @@ def fix(
         return bench.mend_all(os.path.abspath(folder or "."))
     try:
         return bench.mend(os.path.realpath(path) if os.path.islink(path) else os.path.abspath(path))
-    except NotACheckpoint as error:
-        if _is_run(path):
+    except LastgoodError as error:
+        if isinstance(error, NotACheckpoint) and _is_run(path):
             raise NotACheckpoint(f"{error}; or mend all of them: lastgood fix --all {shlex.quote(path)}") from None
+        bench.tell_refused(path, error)
         raise
 
 
@@ -80,12 +83,13 @@ class _Bench:
                 click.echo(f"[{number}/{len(paths)}] {os.path.basename(path)}")
             try:
                 code = self.mend(path)
-            except CannotMend as error:
-                code = WANTING
-                self._say({"path": path, "repairs": [], "refused": [str(error)]}, f"  refused: {error}")
             except LastgoodError as error:
-                code = NOT_DONE
-                complain(str(error))
+                code = WANTING if isinstance(error, CannotMend) else NOT_DONE
+                self.tell_refused(path, error)
+                if code == NOT_DONE:
+                    complain(str(error))
+                elif not self._as_json:
+                    click.echo(f"  refused: {error}")
             told.append(code)
             worst = max(worst, code)
         if not self._as_json:
@@ -93,9 +97,16 @@ class _Bench:
             click.echo(f"{len(paths)} checkpoints: {good} good, {len(paths) - good} not")
         return worst
 
+    def tell_refused(self, path: str, error: LastgoodError) -> None:
+        """As JSON, where that is asked for: one object for each checkpoint, whatever becomes of it."""
+        why = {"refused": [str(error)]} if isinstance(error, CannotMend) else {"error": str(error)}
+        if self._as_json:
+            click.echo(json.dumps({"path": path, "files": [], "repairs": [], **why}))
+
     def mend(self, path: str) -> int:
         self._take_back(path)
         facts, report = self._examined(path)
+        _require_readable(report)
         if report.still_changing:
             raise CannotMend(f"{path}: somebody is writing to it")
         plan, found = self._planned(facts, report)
@@ -135,6 +146,7 @@ class _Bench:
     def _planned(self, facts: Facts, report: Report) -> tuple[Plan, Bundle | None]:
         """From a copy, where that is to be had: it gives back the very bytes. Otherwise from what is here."""
         from lastgood.mending import neighbours_of, plan_repairs
+        from lastgood.mending.making import require_makeable
 
         no_copy = ""
         if self._from_cloud and _is_damaged(report):
@@ -143,7 +155,9 @@ class _Bench:
             except CannotMend as error:
                 no_copy = str(error)
         try:
-            return plan_repairs(facts, report, neighbours_of(report.path)), None
+            plan = plan_repairs(facts, report, neighbours_of(report.path))
+            require_makeable(plan)
+            return plan, None  # noqa: TRY300 - what is raised here is to get its hint
         except CannotMend as error:
             hint = no_copy or ("" if self._from_cloud else "no copy was looked for: " + self._why_no_copy())
             raise CannotMend(f"{error}; {hint}") from None
@@ -200,6 +214,15 @@ def _told(report: Report, plan: Plan) -> dict[str, Any]:
 
 def _is_damaged(report: Report) -> bool:
     return any(finding.severity is Severity.ERROR for finding in report.findings)
+
+
+def _require_readable(report: Report) -> None:
+    """CannotTell, with the user to run as, where something in it lets nobody like us in."""
+    closed = next((f for f in report.findings if MEANINGS[f.code].verdict is Verdict.UNREADABLE), None)
+    if closed is not None:
+        place = os.path.normpath(os.path.join(report.path, closed.file or "."))
+        why = ownership.why_closed("the file", place, write=False) or f"{closed.message}: {closed.advice}"
+        raise CannotTell("reading", place, OSError(errno.EACCES, why))
 
 
 def _is_run(folder: str) -> bool:

@@ -1,4 +1,4 @@
-"""The few numbers that a verdict needs from inside tensors: step counts and learning rates that are tensors."""
+"""The few numbers that a verdict needs from inside tensors: counts and learning rates that are tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from lastgood.facts import TensorFact
     from lastgood.formats.payload import PayloadReader
 
-_WANTED: Final = frozenset({"step", "lr"})  # the last key on the path to the tensor
+_WANTED: Final = frozenset(
+    {"step", "lr", "global_step", "epoch", "total_batches"}
+)  # the last key on the path to the tensor
 _MOST: Final = 4096  # an optimizer counts once per parameter; the first few thousand tell what there is to tell
 _FORMATS: Final = {
     "F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h", "I8": "<b", "U8": "<B",
@@ -22,7 +24,7 @@ _FORMATS: Final = {
 
 
 def read_values(payload: PayloadReader, tensors: Mapping[str, TensorFact]) -> dict[str, float]:
-    """What the one-element tensors named `step` or `lr` hold, by their names in the file; finite numbers only."""
+    """What the one-element tensors of these names hold, by their names in the file; finite numbers only."""
     values = ((name, _value(payload, tensor)) for name, tensor in islice(_wanted(tensors), _MOST))
     return {name: value for name, value in values if value is not None and isfinite(value)}
 

@@ -32,6 +32,8 @@ class Reading:
     rng: Mapping[str, frozenset[str]] = field(default_factory=dict)
     baseline: frozenset[str] = frozenset()
     left_out: frozenset[Component] = frozenset()
+    estimated: tuple[str, ...] = ()
+    trained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Layout(Protocol):
@@ -65,6 +67,8 @@ _COUNTS: Final = frozenset(  # no metrics
     {"global_step", "step", "epoch", "raw_epoch", "total_batches", "batch_size", "world_size"}
 )
 MOST_RANKS: Final = 100_000
+_MOST: Final = 1 << 63  # whatever is counted, it is less
+_SHOWN: Final = 40
 _SHARD: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
 SINGLE_WEIGHTS: Final = (
     "model.safetensors",
@@ -217,10 +221,11 @@ def holding_nothing(homes: Homes, files: Mapping[str, FileFacts]) -> dict[Compon
 
 
 def number(value: Any) -> float | None:
-    """The value, where it is a finite number: JSON files may say NaN, the answers made of them may not."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    """The value, where it is a finite number, and no float would overflow: JSON files may say NaN, answers may not."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value
+    sound = isfinite(value) if isinstance(value, float) else -_MOST < value < _MOST
+    return value if sound else None
 
 
 def numbers(values: Any) -> tuple[float, ...]:
@@ -238,7 +243,34 @@ def metrics_in(state: Mapping[Any, Any]) -> dict[str, float]:
 
 
 def whole_number(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    found = number(value)
+    return found if isinstance(found, int) else None
+
+
+def count(value: Any) -> int | None:
+    """The value, where it can count what was done."""
+    found = whole_number(value)
+    return found if found is not None and found >= 0 else None
+
+
+def misshapen_state(component: Component, home: str, value: Any) -> Iterator[Finding]:
+    """What is there, and can be the state of nothing: every loader would end in the middle of it."""
+    if value is not None and not isinstance(value, dict | list | tuple | Opaque):
+        what = "a tensor" if isinstance(value, TensorFact) else shortened(value)
+        yield Finding(Code.STATE_SHAPE, home, f"the {component.value} state is no state but {what}")
+
+
+def misshapen_states(homes: Homes, files: Mapping[str, FileFacts]) -> Iterator[Finding]:
+    """As `misshapen_state`, of the components that have files of their own."""
+    for component in (Component.OPTIMIZER, Component.SCHEDULER, Component.SCALER):
+        for home, contents in told(homes.get(component, ()), files):
+            yield from misshapen_state(component, home, contents)
+
+
+def shortened(value: Any) -> str:
+    """As a person reads it: a file may hold anything."""
+    text = repr(value) if not isinstance(value, int) or isinstance(value, bool) or abs(value) < _MOST else "huge"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _in_own_folder(names: frozenset[str], wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -71,7 +71,12 @@ class Forgather:
             homes,
             _components(names, homes, files),
             progress,
-            (*base.misshapen(files), *_manifest_findings(files), *_step_findings(homes, files, progress)),
+            (
+                *base.misshapen(files),
+                *base.misshapen_states(homes, files),
+                *_manifest_findings(files),
+                *_step_findings(homes, files, progress),
+            ),
             weights=base.weights_of(homes[Component.WEIGHTS], files),
             optimizer=_optimizer(homes[Component.OPTIMIZER], files),
             rng={home: states.rng_kinds(contents) for home, contents in base.told(homes[Component.RNG], files)},
@@ -180,11 +185,11 @@ def _progress(parts: tuple[_Part, ...], homes: base.Homes, files: Mapping[str, F
     raw, told, step = (state.get(key) for key in ("raw_epoch", "epoch", "global_step"))
     epoch = base.number(raw) if base.number(raw) is not None else base.number(told)
     return Progress(
-        step=base.whole_number(step),
+        step=base.count(step),
         epoch=epoch,
         world_size=_recorded_world_size(files) or (max(ranks) + 1 if ranks else None),
         schedule_step=states.schedule_step(schedule),
         metrics=base.metrics_in(state),
-        place=places.by_fraction(base.whole_number(step), epoch),
+        place=places.by_fraction(base.count(step), epoch),
         rates=states.last_rates(schedule),
     )

@@ -64,7 +64,7 @@ class HfTrainer:
             homes,
             components | base.holding_nothing(homes, files),
             _progress(names, files),
-            (*_state_findings(files), *base.misshapen(files)),
+            (*_state_findings(files), *base.misshapen(files), *base.misshapen_states(homes, files)),
             weights=base.weights_of(homes[Component.WEIGHTS], files),
             optimizer=next((states.optimizer_facts(told, "", files[home]) for home, told in optimizers), None),
             rng={home: states.rng_kinds(told) for home, told in base.told(homes[Component.RNG], files)},
@@ -92,7 +92,7 @@ def _state_findings(files: Mapping[str, FileFacts]) -> Iterator[Finding]:
     facts = files.get(_STATE)
     if facts and not facts.problems and facts.format == "json":
         state = facts.contents if isinstance(facts.contents, dict) else {}
-        if base.whole_number(state.get("global_step")) is None:
+        if base.count(state.get("global_step")) is None:
             yield Finding(Code.TRAINING_STATE_MISSING, _STATE, "it holds no training state: no global_step")
 
 
@@ -145,7 +145,7 @@ def _scales_its_loss(names: frozenset[str], files: Mapping[str, FileFacts]) -> b
 def _progress(names: frozenset[str], files: Mapping[str, FileFacts]) -> Progress:
     facts = files.get(_STATE)
     state: Any = facts.contents if facts and isinstance(facts.contents, dict) else {}
-    step, epoch = base.whole_number(state.get("global_step")), base.number(state.get("epoch"))
+    step, epoch = base.count(state.get("global_step")), base.number(state.get("epoch"))
     scheduler = files[_SCHEDULER].contents if _SCHEDULER in files else None
     accumulated = base.whole_number(_arguments(files).get("gradient_accumulation_steps")) or 1
     return Progress(

@@ -15,9 +15,11 @@ _ALMOST: Final = 1e-6  # what is left of an epoch by rounding
 
 
 def by_batches(epoch: float | None, done: int | None, batches: int | None) -> Place | None:
-    """Of a writer that counts batches within the epoch, from 1, and says 0 for all of them."""
-    if epoch is None or done is None or batches is None:
+    """Of a writer that counts batches within the epoch, and epochs, from 1, and says 0 for all of them."""
+    if epoch is None or done is None or not batches or not 0 <= done <= batches:
         return None
+    if epoch < 1:
+        return None if done else Place(1, 0, batches)
     return Place(int(epoch), done or batches, batches)
 
 
@@ -38,9 +40,10 @@ def by_loader(state: Any, epoch: float | None, batches: int | None) -> Place | N
     """Of the state of a data loader: our own, or torchdata's StatefulDataLoader. `epoch`: how many are done."""
     if not isinstance(state, dict):
         return None
-    size, position, length = (base.whole_number(state.get(key)) for key in ("batch_size", "position", "length"))
+    size, position, length = (base.count(state.get(key)) for key in ("batch_size", "position", "length"))
     if position is not None and length is not None and size:
-        return _of_ours(base.whole_number(state.get("epoch")) or 0, ceil(position / size), ceil(length / size))
+        whole = base.count(state.get("batches")) or ceil(length / size)  # fewer where the last one is dropped
+        return _of_ours(base.count(state.get("epoch")) or 0, min(ceil(position / size), whole), whole)
     done = _given_out(state)
     if done is None or epoch is None:
         return None
@@ -58,9 +61,9 @@ def _of_ours(epochs_done: int, done: int, batches: int | None) -> Place:
 
 def _given_out(state: Mapping[Any, Any]) -> int | None:
     """torchdata 0.11: with loader workers the count lies in a snapshot, and some batches may have followed it."""
-    count = base.whole_number(state.get("_num_yielded"))
+    count = base.count(state.get("_num_yielded"))
     snapshot = state.get("_snapshot")
     if count is not None or not isinstance(snapshot, dict):
         return count
-    counted, since = base.whole_number(snapshot.get("_snapshot_step")), state.get("_steps_since_snapshot")
-    return None if counted is None else counted + (base.whole_number(since) or 0)
+    counted, since = base.count(snapshot.get("_snapshot_step")), state.get("_steps_since_snapshot")
+    return None if counted is None else counted + (base.count(since) or 0)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from lastgood.facts import Component, Presence, Progress
+from lastgood import naming
+from lastgood.facts import Component, Presence, Progress, TensorFact
 from lastgood.findings import Code, Finding
 from lastgood.layouts import base, places, states
 
@@ -32,8 +33,11 @@ _KEYS: Final = {
 }
 _WHERE_USED: Final = (Component.SCALER, Component.DATALOADER)  # not there: the job has none
 _COUNTS_BATCHES: Final = "training_state.pth"
+COUNTS: Final = ("global_step", "epoch", "step", "total_batches")
 _NOT_SAVED: Final = "not_saved"
 _INNER_WEIGHTS: Final = "model_state_dict"
+_TRAINED: Final = tuple(f"{key}." for key in (_INNER_WEIGHTS, *_KEYS[Component.OPTIMIZER]))
+_NO_OTHER_FORM: Final = (Component.OPTIMIZER, Component.SCHEDULER, Component.SCALER)
 
 
 class Plain:
@@ -61,13 +65,15 @@ class Plain:
         return base.Reading(
             homes,
             _components(homes, home, state),
-            _progress(home, state),
-            (*_state_findings(home, names, files), *base.misshapen(files)),
+            progress_in(state, _told(home, files, state)),
+            (*_state_findings(home, names, files), *_untold(home, files, state), *base.misshapen(files)),
             weights=_weights(homes[Component.WEIGHTS], home, files),
             optimizer=_optimizer(files.get(home or ""), state),
             rng=_rng(home, state),
             baseline=frozenset({home} if home and states.is_baseline(_found(Component.RNG, state)[1]) else ()),
             left_out=_left_out(state),
+            estimated=_estimated(state),
+            trained={home: _TRAINED} if home else {},
         )
 
 
@@ -85,8 +91,12 @@ def _state(names: frozenset[str], files: Mapping[str, FileFacts]) -> Mapping[str
 
 def _state_findings(home: str | None, names: frozenset[str], files: Mapping[str, FileFacts]) -> Iterator[Finding]:
     facts = files.get(home or "")
-    if facts and facts.format == "torch" and facts.contents is not None and not _state(names, files):
+    if home is None or facts is None:
+        return
+    if facts.format == "torch" and not facts.problems and not _state(names, files):
         yield Finding(Code.TRAINING_STATE_MISSING, home, "it holds no training state")
+    for component in _NO_OTHER_FORM:
+        yield from base.misshapen_state(component, home, _found(component, _state(names, files))[1])
 
 
 def _weights_inside(names: frozenset[str], files: Mapping[str, FileFacts]) -> bool:
@@ -136,6 +146,11 @@ def _left_out(state: Mapping[str, Any]) -> frozenset[Component]:
     return frozenset(component for component in (Component.OPTIMIZER, Component.SCHEDULER) if component.value in told)
 
 
+def _whole(value: Any) -> int | None:
+    """A tensor's number is read as a float."""
+    return base.count(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def _found(component: Component, state: Mapping[str, Any]) -> tuple[str, Any]:
     """The key under which the component lies, and what lies there; None where it does not."""
     return next(((key, state[key]) for key in _KEYS[component] if key in state), ("", None))
@@ -161,21 +176,53 @@ def _rng(home: str | None, state: Mapping[str, Any]) -> dict[str, frozenset[str]
     return {home: states.rng_kinds(found)} if home and key else {}
 
 
-def _progress(home: str | None, state: Mapping[str, Any]) -> Progress:
-    epoch = base.number(state.get("epoch"))
-    step = base.whole_number(state.get("global_step"))
-    batches, per_epoch = base.whole_number(state.get("step")), base.whole_number(state.get("total_batches"))
-    counts_batches = bool(home and step is None and epoch is not None and batches is not None and per_epoch is not None)
-    place = places.by_batches(epoch, batches, per_epoch) if counts_batches else None
+def _told(home: str | None, files: Mapping[str, FileFacts], state: Mapping[str, Any]) -> dict[str, Any]:
+    """What it counts. Some writers save tensors of one element."""
+    file = files.get(home or "")
+    values = file.values if file else {}
+    return {
+        key: values.get(key) if isinstance(state[key], TensorFact) else state[key] for key in COUNTS if key in state
+    }
+
+
+def _untold(home: str | None, files: Mapping[str, FileFacts], state: Mapping[str, Any]) -> Iterator[Finding]:
+    """What cannot be, and therefore counts for nothing."""
+    told = {key: value for key, value in _told(home, files, state).items() if value is not None}
+    for key, value in told.items():
+        if (number := base.number(value)) is None or number < 0:
+            yield Finding(Code.PROGRESS_UNTOLD, home, f"{key} is {base.shortened(value)}, and counts for nothing")
+    epoch, batches, per_epoch = (base.number(told.get(key)) for key in ("epoch", "step", "total_batches"))
+    if epoch is not None and batches is not None and per_epoch is not None and "global_step" not in told:
+        if batches > per_epoch:
+            yield Finding(
+                Code.PROGRESS_UNTOLD, home, f"{batches} batches of {per_epoch} are done, and count for nothing"
+            )
+        elif batches and epoch < 1:
+            yield Finding(
+                Code.PROGRESS_UNTOLD, home, f"{batches} batches of epoch {epoch:g} are done: the first one is epoch 1"
+            )
+
+
+def _estimated(state: Mapping[str, Any]) -> tuple[str, ...]:
+    told = state.get(naming.BASELINE)
+    return tuple(str(name) for name in told) if isinstance(told, list) else ()
+
+
+def progress_in(state: Mapping[str, Any], told: Mapping[str, Any]) -> Progress:
+    """`told`: of `COUNTS` those that are there, as plain values. What cannot be counts for nothing."""
+    epoch = base.number(told.get("epoch"))
+    epoch = None if epoch is None or epoch < 0 else epoch
+    step, batches, per_epoch = (_whole(told.get(key)) for key in ("global_step", "step", "total_batches"))
+    place = places.by_batches(epoch, batches, per_epoch) if step is None else None
     loader, scheduler = (_found(component, state)[1] for component in (Component.DATALOADER, Component.SCHEDULER))
-    if counts_batches and epoch is not None and batches is not None and per_epoch is not None:
-        step = int((epoch - 1) * per_epoch + batches if batches else epoch * per_epoch)
+    if place is not None and place.done is not None and per_epoch is not None:
+        step = (place.epoch - 1) * per_epoch + place.done
     return Progress(
         step=step,
         epoch=epoch,
         world_size=base.whole_number(state.get("world_size")),
         schedule_step=states.schedule_step(scheduler),
-        counts_batches=counts_batches,
+        counts_batches=place is not None,
         metrics=base.metrics_in(state),
         place=place or places.by_loader(loader, epoch, per_epoch),
         losses=base.numbers(state.get("epoch_losses")),

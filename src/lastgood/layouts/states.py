@@ -17,7 +17,7 @@ _DEEPEST: Final = 4  # wrappers put the state of torch's optimizer a few levels 
 
 # The names under which the generators lie: in rng_state.pth of Trainer, in `rng_states` of a training_state.pt, in
 # random_states_N.pkl of Accelerate.
-_GENERATORS: Final[Mapping[str, tuple[str, ...]]] = {
+GENERATORS: Final[Mapping[str, tuple[str, ...]]] = {
     "python": ("python", "python_rng_state", "random_state"),
     "numpy": ("numpy", "numpy_rng_state", "numpy_random_seed"),
     "torch": ("cpu", "torch", "torch_rng_state", "torch_manual_seed"),
@@ -62,7 +62,7 @@ def rng_kinds(value: Any) -> frozenset[str]:
     """Which of python, numpy, torch and cuda have a state here."""
     if not isinstance(value, dict):
         return frozenset()
-    return frozenset(kind for kind, keys in _GENERATORS.items() if any(_holds(value.get(key)) for key in keys))
+    return frozenset(kind for kind, keys in GENERATORS.items() if any(_holds(value.get(key)) for key in keys))
 
 
 def is_baseline(value: Any) -> bool:

@@ -7,9 +7,9 @@ import json
 import os
 import stat
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from lastgood import durable, naming, writers
+from lastgood import durable, naming, ownership, writers
 from lastgood.errors import CannotMend, CannotTell
 from lastgood.findings import GRAVEST_FIRST, Verdict
 from lastgood.formats.scan import Source, scan_file
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     Make = Callable[[Repair, str], None]
     Hears = Callable[[int], None]
+
+
+_ANYBODY_READS_AND_WRITES: Final = 0o666
 
 
 def carry_out(
@@ -131,8 +134,7 @@ def _give_to_owner(folder: str, file: str, made: str) -> None:
     """Whoever may read the checkpoint may read what was mended of it: often root mends what a user trains."""
     place = os.path.join(folder, file)
     known = os.stat(place if os.path.exists(place) else folder)
-    if os.path.exists(place):
-        os.chmod(made, stat.S_IMODE(known.st_mode))
+    os.chmod(made, stat.S_IMODE(known.st_mode) & (_ANYBODY_READS_AND_WRITES if stat.S_ISDIR(known.st_mode) else ~0))
     with suppress(PermissionError):
         os.chown(made, known.st_uid, known.st_gid)
 
@@ -192,5 +194,8 @@ def _lost_folders(plan: Plan) -> list[str]:
 def _telling(path: str) -> Iterator[None]:
     try:
         yield
+    except PermissionError as error:
+        why = ownership.why_closed("the checkpoint", path, write=True)
+        raise CannotTell("mending", path, OSError(error.errno, why) if why else error) from error
     except OSError as error:
         raise CannotTell("mending", path, error) from error

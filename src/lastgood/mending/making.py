@@ -51,6 +51,14 @@ def maker(plan: Plan, hears: Hears = lambda _count: None) -> Callable[[Repair, s
     return make
 
 
+def require_makeable(plan: Plan) -> None:
+    """CannotMend, before anything is written, where torch is needed and not there, or would not load what is kept."""
+    for repair in plan.repairs:
+        in_torch = isinstance(repair.work, Renamed) and not repair.file.endswith(".safetensors")
+        if in_torch or isinstance(repair.work, State | RandomStates):
+            _rewriting(repair.file).require_loadable(os.path.join(plan.path, repair.file))
+
+
 def rename_tensors(source: str, path: str, names: Mapping[str, str], hears: Hears = lambda _count: None) -> None:
     """A safetensors file with other names in its header, and the same tensors behind it, byte for byte."""
     with open(source, "rb") as before, open(path, "wb") as after:

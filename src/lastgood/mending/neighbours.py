@@ -35,6 +35,7 @@ def _looked_at(path: str) -> Neighbour | None:
         layout=facts.layout,
         step=facts.progress.step if facts.progress.step is not None else facts.step_by_name,
         epoch=facts.progress.epoch,
+        world_size=facts.progress.world_size,
         weights={} if facts.lacking else shapes_of(facts),
         sound=frozenset(file.path for file in facts.files.values() if not file.problems),
     )

@@ -39,7 +39,7 @@ def plan_repairs(facts: Facts, report: Report, neighbours: Sequence[Neighbour]) 
     _take_from_neighbours(draft, [other for other in neighbours if other.weights and other.weights == model])
     write_training_state(draft, neighbours)
     amend_training_state(draft, neighbours)
-    write_random_states(draft)
+    write_random_states(draft, neighbours)
     unwrap_names(draft)
     rebuild_index(draft)
     return _concluded(draft)
@@ -52,7 +52,7 @@ def _concluded(draft: Draft) -> Plan:
         left = [Finding(_BECOMES.get(found.code, found.code), found.file, found.message) for found in left]
     promised = conclude(left)
     errors = [finding for finding in left if finding.severity is Severity.ERROR]
-    mended_before = bool(facts.baseline)
+    mended_before = bool(facts.baseline or facts.estimated)
     if promised not in SOUND or not (promised is Verdict.COMPLETE or draft.repairs or mended_before):
         raise CannotMend("; ".join((*draft.refused, *map(_reason, _untold(errors, draft.refused)))))
     repairs = tuple(draft.repairs.values())

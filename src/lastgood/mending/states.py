@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood import naming
 from lastgood.facts import Component
 from lastgood.findings import MEANINGS, Code, Finding, Verdict
-from lastgood.layouts import hf_trainer, plain
+from lastgood.layouts import base, hf_trainer, plain
 from lastgood.mending.drafting import OF_RNG, Draft, why_not_rewritten, without_wrappers
 from lastgood.mending.words import RandomStates, Repair, State
 
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
 _STATE: Final = "training_state.pt"
 _STATE_OF_BATCHES: Final = "training_state.pth"
 _RNG: Final = "rng_state.pth"
+_STATE_OF_ANOTHER: Final = re.compile(
+    r"""(?:.*/)?(?:
+        [^/]*(?:optim|sched|random|rng|sampler|scaler|state|custom_checkpoint)[^/]*\.(?:bin|pt|pth|pkl|json|safetensors)
+    |   [^/]+\.(?:distcp|ckpt) | \.metadata
+    )""",
+    re.VERBOSE,
+)
 _KEYS_OF_FORGATHER: Final = frozenset({"optimizer", "lr_scheduler"})
 _INNER_WEIGHTS: Final = "model_state_dict"
 _ADDED_EMPTY: Final = {"optimizer_state_dict": Component.OPTIMIZER, "scheduler_state_dict": Component.SCHEDULER}
@@ -31,7 +40,7 @@ def write_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
     missing = [found for found in report.findings if found.code is Code.TRAINING_STATE_MISSING]
     if not missing:
         return
-    if why := _why_no_state(facts, missing, neighbours):
+    if why := _why_no_state(draft, missing, neighbours):
         draft.refused.append(why)
         return
     assert facts.step_by_name is not None
@@ -39,6 +48,7 @@ def write_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
     entries = {
         "global_step": facts.step_by_name,
         "epoch": epoch,
+        naming.BASELINE: ["global_step", "epoch"],
         "best_loss": inf,
         "epoch_losses": [],
         **{key: {} for key in _ADDED_EMPTY},
@@ -53,13 +63,18 @@ def write_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
     draft.emptied = True
 
 
-def _why_no_state(facts: Facts, missing: Sequence[Finding], neighbours: Sequence[Neighbour]) -> str | None:
+def _why_no_state(draft: Draft, missing: Sequence[Finding], neighbours: Sequence[Neighbour]) -> str | None:
+    facts = draft.facts
     if facts.layout != "unknown":
         return (
             f"{missing[0].file or _STATE}: {missing[0].message}; its writer writes it last, so the save never finished"
         )
     if facts.step_by_name is None:
         return f"{_STATE} is missing, and the folder's name tells no step"
+    if foreign := _state_of_another_writer(facts):
+        return f"{_STATE} is missing, and {foreign} is of another writer: nothing tells which step it is of"
+    if not base.config_files(facts.inventory.names | draft.repairs.keys()):
+        return f"{_STATE} is missing, and so is config.json, which no other checkpoint of the same model has"
     others = {other.layout for other in neighbours} - {plain.LAYOUT.name, "unknown"}
     if others:
         return (
@@ -68,6 +83,13 @@ def _why_no_state(facts: Facts, missing: Sequence[Finding], neighbours: Sequence
     if any(_STATE_OF_BATCHES in other.sound for other in neighbours):
         return f"{_STATE_OF_BATCHES} is missing, and nothing tells how many batches of the epoch were done"
     return None
+
+
+def _state_of_another_writer(facts: Facts) -> str | None:
+    """A file in which somebody keeps what he trains by: accelerate's `optimizer.bin`, a sharded checkpoint's parts."""
+    weights = facts.homes.get(Component.WEIGHTS, ())
+    candidates = (name for name in sorted(facts.inventory.names - {*weights}) if not naming.is_backup(name))
+    return next((name for name in candidates if _STATE_OF_ANOTHER.fullmatch(name)), None)
 
 
 def _estimated_epoch(step: int, neighbours: Sequence[Neighbour]) -> tuple[int, str]:
@@ -90,10 +112,13 @@ def amend_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
         return
     if any(found.file == _STATE and MEANINGS[found.code].verdict is Verdict.CORRUPT for found in report.findings):
         return
-    entries = dict(_lacking_entries(facts, file.contents, neighbours))
+    lacking = list(_lacking_entries(facts, file.contents, neighbours))
+    entries = {key: value for key, value, _by in lacking}
+    if estimated := [key for key, _value, by in lacking if by]:
+        entries[naming.BASELINE] = [*facts.estimated, *estimated]
     rng = [found for found in report.findings if found.code in OF_RNG]
     names = without_wrappers(facts, file, f"{_INNER_WEIGHTS}.")
-    does = [f"add {', '.join(entries)}"] if entries else []
+    does = [f"add {', '.join(f'{key} {value} ({by})' if by else key for key, value, by in lacking)}"] if lacking else []
     does += ["add the random states of now"] if rng else []
     does += [f"take the names of wrappers from {len(names)} tensors"] if names else []
     if not does:
@@ -108,29 +133,31 @@ def amend_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
 
 def _lacking_entries(
     facts: Facts, state: Mapping[str, Any], neighbours: Sequence[Neighbour]
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[tuple[str, Any, str]]:
+    """Key, value, and what tells it: nothing where there is nothing to tell."""
     told = facts.progress.step  # by other entries: a folder's number may count something else
     if "global_step" not in state and told is None and facts.step_by_name is not None:
-        yield "global_step", facts.step_by_name
+        yield "global_step", facts.step_by_name, "by its name"
     step = told if told is not None else facts.step_by_name
     if "epoch" not in state and step is not None:
-        yield "epoch", _estimated_epoch(step, neighbours)[0]
+        yield "epoch", *_estimated_epoch(step, neighbours)
     if "best_loss" not in state:
-        yield "best_loss", inf
+        yield "best_loss", inf, ""
     if "epoch_losses" not in state:
-        yield "epoch_losses", []
+        yield "epoch_losses", [], ""
     for key, component in _ADDED_EMPTY.items():
         if key not in state and component not in facts.left_out:
-            yield key, {}
+            yield key, {}, ""
 
 
-def write_random_states(draft: Draft) -> None:
+def write_random_states(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
     """Trainer's, of one process: several would all draw the same."""
     facts, report = draft.facts, draft.report
     rng = [found for found in report.findings if found.code in OF_RNG]
     if facts.layout != hf_trainer.LAYOUT.name or not rng:
         return
-    recorded = max(hf_trainer.recorded_processes(facts.files) or 1, facts.progress.world_size or 1)
+    told = (hf_trainer.recorded_processes(facts.files), facts.progress.world_size, *(n.world_size for n in neighbours))
+    recorded = max(count or 1 for count in told)
     if recorded > 1:
         draft.refused.append(f"each of {recorded} processes has random states of its own: nothing tells them")
         return

@@ -88,6 +88,7 @@ class Neighbour:
     layout: str
     step: int | None
     epoch: float | None
+    world_size: int | None
     weights: Mapping[str, tuple[int, ...]]  #: shapes, by bare names; empty where they are not all there
     sound: frozenset[str]  #: its files in which nothing is wrong
 

@@ -106,8 +106,8 @@ class ResumableLoader:
         self.order.begin_next_epoch()
 
     def state_dict(self) -> dict[str, int]:
-        """That of the order, and the batch size, by which others can tell how many batches that is."""
-        return {**self.order.state_dict(), "batch_size": self.batch_size}
+        """That of the order, and what others need to tell how many batches that is."""
+        return {**self.order.state_dict(), "batch_size": self.batch_size, "batches": len(self)}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         self.order.load_state_dict(state)

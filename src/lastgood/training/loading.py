@@ -39,16 +39,18 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    progress: dict[str, Any]  #: step, epoch, losses, metrics and additional state
+    progress: dict[str, Any]  #: step, epochs and batches that are done, losses, metrics and additional state
     whole: bool  #: every state that was saved has been restored
 
 
 def load(folder: str, targets: Targets) -> Loaded:
     """Loads everything that is given and was saved. What was not saved is said, and left as it is.
 
-    NotACheckpoint where there are no weights; what torch raises where they do not fit.
+    Before anything is changed: NotACheckpoint where there are no weights, Damaged where a state is none, ValueError
+    where the optimizer has other groups. What torch raises where weights do not fit.
     """
     found = state.read_state(folder)
+    state.require_loadable(found, targets.optimizer)
     _compare(found, targets)
     if targets.device is not None:
         targets.model.to(targets.device)

@@ -35,13 +35,14 @@ class Restored:
     """Where a training job goes on."""
 
     step: int
-    epoch: float
+    epoch: float  #: how many are done
     path: str
     exact: bool  #: everything for a bit-for-bit continuation was there, and was restored
     best_loss: float
     epoch_losses: Sequence[float]
     metrics: Mapping[str, Any]
     additional_state: Mapping[str, Any]
+    batches_done: int | None = None  #: of the epoch that was in work, where the writer counts batches: to be skipped
 
 
 class CheckpointManager:

@@ -20,6 +20,12 @@ _OF_TRAINER: Final = {
 }
 
 
+def require_loadable(path: str) -> None:
+    """CannotMend where the file, if there is one, holds what could not be loaded without trusting it."""
+    if os.path.exists(path):
+        _loaded(path)
+
+
 def write_state(before: str, path: str, entries: Mapping[str, Any], *, random: bool, names: Mapping[str, str]) -> None:
     """The training state at `before`, if there is one, with these entries and states; weights inside by these names.
 
@@ -28,7 +34,8 @@ def write_state(before: str, path: str, entries: Mapping[str, Any], *, random: b
     found = _loaded(before) if os.path.exists(before) else {}
     content = {**found, **entries}
     if random:
-        content[state.RNG] = {**rng.save_rng_states(), **_known(content.get(state.RNG)), naming.BASELINE: True}
+        known = _known(content.get(state.RNG))
+        content[state.RNG] = {**rng.without(known, rng.save_rng_states()), **known, naming.BASELINE: True}
     if names:
         content[state.MODEL] = {names.get(name, name): value for name, value in content[state.MODEL].items()}
     _save(content, path)

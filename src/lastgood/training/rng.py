@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
+from lastgood.layouts.states import GENERATORS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _log = logging.getLogger("lastgood")
+_KINDS: Final = {"python": "Python", "numpy": "NumPy", "torch": "torch", "cuda": "CUDA"}
 _NUMPY_SEEDS: Final = 2**32
 
 
@@ -40,36 +43,43 @@ def save_rng_states() -> dict[str, Any]:
 
 def restore_rng_states(rng_states: Mapping[str, Any] | None) -> None:
     """Sets the generators to these states. Says which are not there, and leaves those as they are."""
-    states = {key: state for key, state in (rng_states or {}).items() if state is not None}
-    if lacking := _lacking(states):
+    states = rng_states or {}
+    found = {kind: state for kind in _KINDS if (state := _state_of(kind, states)) is not None}
+    wanted = _KINDS.keys() - (set() if torch.cuda.is_available() else {"cuda"})
+    if lacking := [name for kind, name in _KINDS.items() if kind in wanted - found.keys()]:
         _log.warning("no random state of %s was saved: what they draw differs from now on", ", ".join(lacking))
-    if "python_rng_state" in states:
-        random.setstate(_as_tuples(states["python_rng_state"]))
-    if "numpy_rng_state" in states:
-        np.random.set_state(tuple(states["numpy_rng_state"]))  # noqa: NPY002
-    if "torch_rng_state" in states:
-        torch.set_rng_state(states["torch_rng_state"].cpu())
+    if "python" in found:
+        random.setstate(_as_tuples(found["python"]))
+    if "numpy" in found:
+        np.random.set_state(tuple(found["numpy"]))  # noqa: NPY002
+    if "torch" in found:
+        torch.set_rng_state(found["torch"].cpu())
     if torch.cuda.is_available():
-        _restore_cuda(states)
+        _restore_cuda(states, found.get("cuda"))
 
 
-def _lacking(states: Mapping[str, Any]) -> list[str]:
-    wanted = {"Python": "python_rng_state", "NumPy": "numpy_rng_state", "torch": "torch_rng_state"}
-    lacking = [kind for kind, key in wanted.items() if key not in states]
-    if torch.cuda.is_available() and not states.keys() & {"cuda_rng_state", "cuda_rng_state_all"}:
-        lacking.append("CUDA")
-    return lacking
+def without(known: Mapping[str, Any], states: Mapping[str, Any]) -> dict[str, Any]:
+    """Of these states those whose kind has none among the known ones, under whatever name."""
+    there = {kind for kind in _KINDS if _state_of(kind, known) is not None}
+    taken = {key for kind in there for key in GENERATORS[kind]}
+    return {key: state for key, state in states.items() if key not in taken}
 
 
-def _restore_cuda(states: Mapping[str, Any]) -> None:
-    every: Sequence[Any] = states.get("cuda_rng_state_all") or ()
+def _state_of(kind: str, states: Mapping[str, Any]) -> Any:
+    """Under the name that one of the known writers gives it."""
+    return next((states[key] for key in GENERATORS[kind] if states.get(key) is not None), None)
+
+
+def _restore_cuda(states: Mapping[str, Any], found: Any) -> None:
+    """`found`: of one device, or a list with one of each."""
+    every: Sequence[Any] = states.get("cuda_rng_state_all") or (found if isinstance(found, list | tuple) else ())
     count = torch.cuda.device_count()
     if every and len(every) != count:
         _log.warning("the random states of %d CUDA devices were saved, here are %d", len(every), count)
     for device, state in enumerate(every[:count]):
         torch.cuda.set_rng_state(state.cpu(), device)
-    if not every and "cuda_rng_state" in states:
-        torch.cuda.set_rng_state(states["cuda_rng_state"].cpu())
+    if not every and isinstance(found, torch.Tensor):
+        torch.cuda.set_rng_state(found.cpu())
 
 
 def _as_tuples(value: Any) -> Any:

@@ -95,9 +95,9 @@ def collect(step: int, options: SaveOptions, parts: Parts) -> Save:
     content = {
         "global_step": step,
         "epoch": parts.get("epoch", 0),
-        "best_loss": _as_number(parts.get("best_loss", math.inf)),
-        "epoch_losses": [_as_number(loss) for loss in parts.get("epoch_losses") or ()],
-        "metrics": {name: _as_number(value) for name, value in dict(parts.get("metrics") or {}).items()},
+        "best_loss": state.as_number(parts.get("best_loss", math.inf)),
+        "epoch_losses": [state.as_number(loss) for loss in parts.get("epoch_losses") or ()],
+        "metrics": {name: state.as_number(value) for name, value in dict(parts.get("metrics") or {}).items()},
         "additional_state": dict(parts.get("additional_state") or {}),
         **_circumstances(dataloader),
         **({state.NOT_SAVED: sorted(left_out)} if left_out else {}),
@@ -195,11 +195,6 @@ def _require_whole(path: str, folder: str, save: Save) -> None:
 
 
 _NOT_THERE: Final = (Presence.MISSING, Presence.DAMAGED)
-
-
-def _as_number(value: Any) -> Any:
-    """A tensor of one number as that: within tensors a NaN or Inf is looked for, as within weights."""
-    return value.item() if isinstance(value, torch.Tensor) and value.ndim == 0 else value
 
 
 def _left_out(optimizer: Any, scheduler: Any, options: SaveOptions) -> frozenset[str]:

@@ -11,7 +11,10 @@ import numpy as np
 import torch
 
 from lastgood import naming
+from lastgood.errors import Damaged
+from lastgood.facts import Presence
 from lastgood.formats.zip_directory import is_mappable
+from lastgood.layouts import base, plain
 
 _log = logging.getLogger("lastgood")
 FILE: Final = "training_state.pt"
@@ -55,11 +58,29 @@ def states_of(
 def saved_in(state: State) -> set[str]:
     """Of optimizer, scheduler, scaler and dataloader those whose state is there."""
     found = {what for what in _KEYS if (saved := _saved(what, state)) and _NO_SCHEDULER not in saved}
+    if base.optimizer_presence(_saved("optimizer", state)) is not Presence.PRESENT:
+        found.discard("optimizer")
     return found | ({"dataloader"} if DATALOADER in state else set())
 
 
 def _saved(what: str, state: State) -> Any:
     return next((state[key] for key in _KEYS[what] if state.get(key)), None)
+
+
+def require_loadable(state: State, optimizer: Any) -> None:
+    """To be called before anything is changed. Damaged where a state is none, ValueError where it does not fit."""
+    for what, key in (*((what, key) for what, keys in _KEYS.items() for key in keys), ("model", MODEL)):
+        value = state.get(key)
+        if value is not None and not isinstance(value, Mapping):
+            raise Damaged(f"the state of the {what} is not loaded: it is no state but a {type(value).__name__}")
+    saved = _saved("optimizer", state) or {}
+    if optimizer is None or not saved.get("param_groups"):
+        return
+    there, here = (
+        [len(group["params"]) for group in groups["param_groups"]] for groups in (saved, optimizer.state_dict())
+    )
+    if there != here:
+        raise ValueError(f"the optimizer's state is of groups of {there} parameters, and here are groups of {here}")
 
 
 def restore(what: str, target: Any, state: State) -> None:
@@ -69,9 +90,13 @@ def restore(what: str, target: Any, state: State) -> None:
     found = _saved(what, state)
     if found is None or (what == "scheduler" and _NO_SCHEDULER in found):
         _log.warning("no state of the %s was saved: it starts anew", what)
-    else:
-        target.load_state_dict(found)
-        _log.info("restored the state of the %s", what)
+        return
+    if what == "optimizer" and base.optimizer_presence(found) is not Presence.PRESENT:
+        _log.warning("the state of the optimizer is empty: its moments start anew")
+        if not found.get("param_groups"):
+            return
+    target.load_state_dict(found)
+    _log.info("restored the state of the %s", what)
 
 
 def _require_state(dataloader: Any) -> None:
@@ -93,16 +118,19 @@ def restore_dataloader(target: Any, state: State) -> None:
 
 
 def progress_of(state: State, folder: str) -> dict[str, Any]:
-    """Step, epoch and losses. A writer that counts batches says in `step` how many of the epoch are done, 0 for all."""
-    epoch, step = state.get("epoch", 0), state.get("global_step")
-    batches, per_epoch = state.get("step"), state.get("total_batches")
-    if step is None and batches is not None and per_epoch is not None:
-        step = (epoch - 1) * per_epoch + batches if batches else epoch * per_epoch
-    if step is None:
-        step = naming.step_in_name(os.path.basename(os.path.abspath(folder))) or 0
+    """Step, epochs that are done, and losses. What cannot be counts for nothing, as for the judge.
+
+    `batches_done`: of the epoch that was in work, where the writer counts batches.
+    """
+    told = plain.progress_in(state, {key: as_number(state[key]) for key in plain.COUNTS if key in state})
+    epoch, batches = told.epoch or 0, {}
+    if told.counts_batches and (place := told.place) is not None:
+        epoch = place.epoch if place.finished else place.epoch - 1
+        batches = {"batches_done": 0 if place.finished else place.done}
     return {
         "epoch": epoch,
-        "global_step": step,
+        **batches,
+        "global_step": _step_by_name(folder) if told.step is None else told.step,
         "best_loss": state.get("best_loss", float("inf")),
         "epoch_losses": list(state.get("epoch_losses") or ()),
         "metrics": dict(state.get("metrics") or {}),
@@ -110,13 +138,28 @@ def progress_of(state: State, folder: str) -> dict[str, Any]:
     }
 
 
+def _step_by_name(folder: str) -> int:
+    name = os.path.basename(os.path.abspath(folder))
+    step = naming.step_in_name(name)
+    found = f"step {step} is taken from its name" if step is not None else "training begins with step 0"
+    _log.warning("%s does not tell its step: %s", name, found)
+    return step or 0
+
+
+def as_number(value: Any) -> Any:
+    """What a tensor without dimensions holds; anything else as it is."""
+    return value.item() if isinstance(value, torch.Tensor) and value.dim() == 0 else value
+
+
 def read_state(folder: str) -> dict[str, Any]:
-    """The training state in the folder; {} where there is none."""
+    """The training state in the folder; {} where there is none. Damaged where something else is there."""
     path = next((p for name in _FILES if os.path.isfile(p := os.path.join(folder, name))), None)
     if path is None:
         _log.warning("%s holds no training state: its weights alone are taken", folder)
         return {}
-    state: dict[str, Any] = load_plainly(path)
+    state = load_plainly(path)
+    if not isinstance(state, dict):
+        raise Damaged(f"{path} is not loaded: it holds no training state but a {type(state).__name__}")
     return state
 
 
