@@ -129,6 +129,7 @@ def resume_point(  # noqa: PLR0913 - one name for each wish
     settings = read_settings(os.environ, settings_text())
     wishes = resume.Wishes(
         accept=Verdict(accept or settings.accept),
+        order=settings.order,
         require=components_named(require),
         world_size=world_size,
         max_step=max_step,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -42,13 +43,15 @@ def own_look(
         _require_listed(run_folder, found)
         raise NoCheckpointsYet(f"there are no checkpoints in {run_folder}")
     skipped: list[resume.Skipped] = []
-    for guess in branches.lineage(_guessed_records(run_folder, candidates)):
+    guesses = _guessed_records(run_folder, candidates)
+    for guess in branches.lineage(guesses, wishes.order):
         known = (refused or {}).get(guess.name)
         record, refusal = (guess, resume.Skipped(guess, *known)) if known else _looked_at(guess, wishes, level)
         if refusal is None:
-            return resume.answer_as_json(resume.Answer(record, tuple(skipped)))
+            disputed = resume.dispute(guesses, guess, wishes)
+            return resume.answer_as_json(resume.Answer(record, tuple(skipped), disputed=disputed))
         skipped.append(refusal)
-    raise resume.none_acceptable([], skipped, wishes, frozenset())
+    raise resume.none_acceptable([], skipped, wishes, frozenset(), ask=shlex.quote(run_folder))
 
 
 def _require_listed(run_folder: str, found: Discovery) -> None:

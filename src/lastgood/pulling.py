@@ -103,12 +103,10 @@ class Fetch:
         """The answer as JSON, once the copy that a job should start from lies here. None where there are no copies.
 
         `folder`, `run`, `roots`: as for `run_meant`. `refusal`: why nothing that lies here will do. NoneAcceptable
-        where there are copies and none will do: that nothing was saved would not be true.
+        where there are copies and none will do, SettingsError where no place for copies is set: that nothing was saved
+        would not be true.
         """
-        remote = Remote.of(self.settings)
-        if remote is None:
-            _log.warning("nothing is fetched: no place for copies is set, as LASTGOOD_REMOTE would")
-            return None
+        remote = Remote.needed_of(self.settings)
         with opened(remote) as store:
             from lastgood.remote import find_copies, find_runs  # noqa: PLC0415
 

@@ -73,8 +73,7 @@ def resume_point(records: Sequence[Record], wishes: Wishes, changed: frozenset[i
         refusal = refusal_of(record, wishes, changed)
         if refusal is None:
             newer = tuple(r for r in present if r.state in _IN_WORK and _is_newer(r, record))
-            disputed = _dispute(present, record) if wishes.order == "landed" else {}
-            return Answer(record, tuple(skipped), newer, disputed, warnings)
+            return Answer(record, tuple(skipped), newer, dispute(present, record, wishes), warnings)
         skipped.append(refusal)
     raise none_acceptable(present, skipped, wishes, changed)
 
@@ -120,9 +119,10 @@ def _is_newer(candidate: Record, than: Record) -> bool:
     return candidate.number > than.number or (than.settled_at is not None and candidate.first_seen_at > than.settled_at)
 
 
-def _dispute(present: Sequence[Record], answer: Record) -> Mapping[str, str]:
+def dispute(present: Sequence[Record], answer: Record, wishes: Wishes) -> Mapping[str, str]:
+    """The newest by time and the newest by step, where nobody saw them land, none was asked for, and they differ."""
     guessed = [record for record in present if record.before_us and record.branch is not None]
-    if not answer.before_us:
+    if not answer.before_us or wishes.order != "landed":
         return {}
     by_step = max(guessed, key=lambda record: record.number)
     by_mtime = guessed[first_look_order((r.saved_at.timestamp(), r.number) for r in guessed)[-1]]
@@ -130,9 +130,17 @@ def _dispute(present: Sequence[Record], answer: Record) -> Mapping[str, str]:
 
 
 def none_acceptable(
-    present: Sequence[Record], skipped: Sequence[Skipped], wishes: Wishes, changed: frozenset[int]
+    present: Sequence[Record],
+    skipped: Sequence[Skipped],
+    wishes: Wishes,
+    changed: frozenset[int],
+    *,
+    ask: str | None = None,
 ) -> NoneAcceptable:
-    """The refusal, with every reason, and the best partial one with the way to ask for it."""
+    """The refusal, with every reason, and the best partial one with the way to ask for it.
+
+    `ask`: how a command names the run; by its name, where None.
+    """
     pending = [pending_as_json(record) for record in present if record.state in _IN_WORK]
     if not skipped:
         return NoneAcceptable("what was saved is not judged yet", refused=[], pending=pending)
@@ -143,7 +151,7 @@ def none_acceptable(
     if best is not None:
         message += f"; {best.name} could be with accept=partial"
         details["best_partial"] = {"name": best.name, "step": best.step, "path": best.path}
-        details["accept_with"] = f"lastgood latest --run {best.run} --accept partial"
+        details["accept_with"] = f"lastgood latest {ask or f'--run {best.run}'} --accept partial"
     return NoneAcceptable(message, **details)
 
 

@@ -70,6 +70,36 @@ def test_latest_says_why_there_is_none(
     assert bool(found[2]) == bool(complaint)
 
 
+def test_a_refusal_tells_every_reason_and_how_to_take_one_all_the_same(place: Path) -> None:
+    for step in range(1, 14):
+        make_hf_checkpoint(place / "output" / f"checkpoint-{step}", step)
+        (place / "output" / f"checkpoint-{step}" / "optimizer.pt").unlink()
+    (place / "output" / "checkpoint-13" / "trainer_state.json").unlink()
+    code, printed, complaint = run("latest", "output")
+    assert (code, printed) == (1, "")
+    lines = complaint.splitlines()
+    none = "none of 13 judged checkpoints can be handed out; checkpoint-12 could be with accept=partial"
+    assert lines[0] == f"lastgood: {none}"
+    assert lines[1].startswith("  checkpoint-13: it is incomplete")
+    assert lines[2] == "  checkpoint-12: it is partial (without optimizer)"
+    assert lines[-2] == "  and 3 older ones; --json tells all"
+    command = f"lastgood latest {place / 'output'} --accept partial"
+    assert lines[-1] == f"  to take checkpoint-12 all the same: {command}"
+    assert run(*command.split()[1:])[:2] == (0, f"{place / 'output' / 'checkpoint-12'}\n")
+    code, printed, _complaint = run("latest", "output", "--json")
+    told = json.loads(printed)
+    assert (code, len(told["refused"]), told["accept_with"], told["detail"]) == (1, 13, command, none)
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect", "fix", "latest", "up", "fix --all", "pull llama --into"])
+@pytest.mark.parametrize("path", ["", " "])
+def test_an_empty_path_is_not_the_folder_that_one_stands_in(place: Path, command: str, path: str) -> None:
+    make_hf_checkpoint(place / "checkpoint-1", 1)
+    code, printed, complaint = run(*command.split(), path)
+    assert (code, printed) == (2, "")
+    assert "it is empty: is the variable set?" in complaint
+
+
 def test_latest_in_a_folder_that_is_not_there_is_no_fresh_start(place: Path) -> None:
     code, printed, complaint = run("latest", "misspelt", "--or-none")
     assert (code, printed) == (2, "")

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import Files, adamw_state, hf_files, make_hf_checkpoint, plain_files, plain_state, saved, write_files
+from commanding import run
 from lastgood import layouts
 from lastgood.facts import Component, FileFacts, Presence, TensorFact
 from lastgood.findings import Code, Severity, Verdict
@@ -176,6 +177,24 @@ def test_an_adapter_in_a_folder_of_its_own_is_weights_and_configuration(tmp_path
     assert report.components[Component.CONFIG] is Presence.NOT_APPLICABLE
     assert report.manifest is not None
     assert set(report.manifest.weights) == {"policy/embed.weight", "policy/head.weight"}
+
+
+@pytest.mark.parametrize("lost", ["adapter_config.json", "policy/adapter_config.json"])
+def test_each_adapter_needs_its_configuration_and_another_checkpoint_has_it(tmp_path: Path, lost: str) -> None:
+    for step in (50, STEP):
+        files = dict(hf_files(step))
+        weights = files.pop("model.safetensors")
+        del files["config.json"]
+        for folder in ("", "policy/"):
+            files |= {f"{folder}adapter_config.json": b"{}", f"{folder}adapter_model.safetensors": weights}
+        (tmp_path / f"checkpoint-{step}" / "policy").mkdir(parents=True)
+        for name, content in files.items():
+            (tmp_path / f"checkpoint-{step}" / name).write_bytes(content)
+    assert errors(verify(str(tmp_path / NAME))) == []
+    (tmp_path / NAME / lost).unlink()
+    assert errors(verify(str(tmp_path / NAME))) == [(Code.CONFIG_MISSING, lost)]
+    assert run("fix", tmp_path / NAME, "--local")[0] == 0
+    assert errors(verify(str(tmp_path / NAME))) == []
 
 
 def test_a_forged_rank_number_asks_for_no_memory(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
@@ -11,6 +12,7 @@ import pytest
 
 import lastgood
 from builders import hf_files, make_hf_checkpoint, write_files
+from commanding import run
 from lastgood.errors import CannotTell, NoneAcceptable, SettingsError
 from pretending import answering
 from users import as_user
@@ -41,6 +43,30 @@ def test_none_means_that_nothing_was_saved_and_a_refusal_is_raised(alone: Path) 
     write_files(alone / "output" / "checkpoint-100", hf_files(100)[:2])
     with pytest.raises(NoneAcceptable):
         lastgood.resume_point(alone / "output")
+
+
+def _saved_at(checkpoint: Path, seconds: int) -> None:
+    for file in checkpoint.iterdir():
+        os.utime(file, (seconds, seconds))
+
+
+@pytest.mark.parametrize(
+    ("order", "name", "disputed"),
+    [
+        pytest.param("landed", "checkpoint-100", {"mtime": "checkpoint-100", "step": "checkpoint-200"}, id="as seen"),
+        pytest.param("mtime", "checkpoint-100", None, id="by time"),
+        pytest.param("step", "checkpoint-200", None, id="by step"),
+    ],
+)
+def test_which_is_the_newest_is_told_by_the_setting_and_a_doubt_of_it_is_said(
+    order: str, name: str, disputed: dict[str, str] | None, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LASTGOOD_ORDER", order)
+    for step, seconds in ((200, 1_700_000_000), (100, 1_700_000_900)):
+        _saved_at(make_hf_checkpoint(alone / "output" / f"checkpoint-{step}", step), seconds)
+    assert lastgood.resume_point(alone / "output") == str(alone / "output" / name)
+    found = json.loads(run("latest", alone / "output", "--json")[1])
+    assert (found["name"], found["order_disputed"]) == (name, disputed)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")

@@ -24,6 +24,7 @@ from lastgood.errors import (
     NotReady,
     RemoteError,
     RunAmbiguous,
+    SettingsError,
 )
 from lastgood.facts import Component
 from lastgood.findings import Verdict
@@ -149,12 +150,10 @@ def test_a_store_that_does_not_answer_is_no_fresh_start(
         lastgood.resume_point("llama", fetch=True)
 
 
-def test_without_a_place_for_copies_a_job_goes_on_and_a_person_is_told(
-    place: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_a_place_for_copies_nobody_is_told_that_nothing_was_saved(place: Path) -> None:
     (place / "llama").mkdir()
-    assert lastgood.resume_point("llama", fetch=True) is None
-    assert "nothing is fetched: no place for copies is set" in caplog.text
+    with pytest.raises(SettingsError, match="no place for copies is set"):
+        lastgood.resume_point("llama", fetch=True)
     assert run("latest", "llama", "--fetch", "--or-none")[:2] == (2, "")
 
 

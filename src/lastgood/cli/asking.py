@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lastgood import rendering
-from lastgood.cli.base import GOOD, WANTING, commands, complain, service_with, settings_with
-from lastgood.errors import NoCheckpointsYet, Unreachable
+from lastgood.cli.base import GOOD, PLACE, WANTING, commands, complain, service_with, settings_with
+from lastgood.errors import NoCheckpointsYet, NoneAcceptable, Unreachable
 from lastgood.facts import Level
 from lastgood.findings import Verdict
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lastgood.settings import Settings
 
 _FOLLOW_EVERY: Final = 1.0
+_MOST_REASONS: Final = 10
 
 
 class _WithLease(click.Command):
@@ -32,7 +33,7 @@ class _WithLease(click.Command):
 
 
 @commands.command(cls=_WithLease)
-@click.argument("where", required=False, metavar="[DIR|URL]")
+@click.argument("where", required=False, type=PLACE, metavar="[DIR|URL]")
 @click.option("--run", help="Which run, where there are several.")
 @click.option("--accept", type=click.Choice(["complete", "partial"]), help="The least verdict to take.")
 @click.option("--require", default="", help="Components that must be there, such as optimizer,rng.")
@@ -82,6 +83,8 @@ def latest(
         if or_none:
             return GOOD
         raise
+    except NoneAcceptable as refusal:
+        return _refused(refusal, as_json=as_json)
     found = {**found, "path": client.rebased(found, settings.root)}
     click.echo(json.dumps(found) if as_json else found["path"])
     for warning in found["warnings"]:
@@ -132,6 +135,21 @@ def _asked(
     return service, _wishes(settings, **wishes), how
 
 
+def _refused(refusal: NoneAcceptable, *, as_json: bool) -> int:
+    """With every reason, and the way to take one all the same."""
+    if as_json:
+        click.echo(json.dumps({"detail": str(refusal), **refusal.details}))
+    complain(str(refusal))
+    refused = refusal.details.get("refused", ())
+    for skipped in refused[:_MOST_REASONS]:
+        click.echo(f"  {skipped['name']}: {skipped['message']}", err=True)
+    if len(refused) > _MOST_REASONS:
+        click.echo(f"  and {len(refused) - _MOST_REASONS} older ones; --json tells all", err=True)
+    if command := refusal.details.get("accept_with"):
+        click.echo(f"  to take {refusal.details['best_partial']['name']} all the same: {command}", err=True)
+    return WANTING
+
+
 def _fetch(settings: Settings) -> Fetch:
     """SettingsError where there is no place to fetch from: that nothing was saved would not be true."""
     from lastgood.client import Fetch
@@ -160,4 +178,4 @@ def _wishes(settings: Settings, *, require: str, accept: str | None, **others: A
     from lastgood.resume import Wishes
 
     components = components_named(require.split(","))
-    return Wishes(accept=Verdict(accept or settings.accept), require=components, **others)
+    return Wishes(accept=Verdict(accept or settings.accept), order=settings.order, require=components, **others)

@@ -17,6 +17,20 @@ if TYPE_CHECKING:
 GOOD, WANTING, NOT_DONE = 0, 1, 2
 
 
+class _Place(click.ParamType[str]):
+    """A path. An empty one would be the folder that one happens to stand in."""
+
+    name = "path"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value.strip():
+            self.fail("it is empty: is the variable set?", param, ctx)
+        return value
+
+
+PLACE = _Place()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 def commands() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from lastgood.cli.base import GOOD, NOT_DONE, WANTING, commands, complain, say, service_with, settings_with
+from lastgood.cli.base import GOOD, NOT_DONE, PLACE, WANTING, commands, complain, say, service_with, settings_with
 from lastgood.cli.finding import checkpoint_meant, in_place
 from lastgood.cli.keeping import names_one
 from lastgood.errors import NoneAcceptable, RemoteError, RunAmbiguous, Unknown, Unreachable
@@ -38,7 +38,9 @@ _run = click.argument("run", required=False, metavar="[RUN]")
 @_run
 @click.option("--step", type=click.IntRange(0), help="The copy of this step, not the one to start from.")
 @click.option("--accept", type=click.Choice(["complete", "partial"]), help="The least verdict to take.")
-@click.option("--into", metavar="DIR", help="The run's folder. Otherwise RUN below the watched folder, or here.")
+@click.option(
+    "--into", type=PLACE, metavar="DIR", help="The run's folder. Otherwise RUN below the watched folder, or here."
+)
 @click.option("--json", "as_json", is_flag=True, help="The copy and its path, as JSON.")
 def pull(run: str | None, *, step: int | None, accept: str | None, into: str | None, as_json: bool) -> int:
     """Fetch a proven copy of RUN from the cloud, and print its path here. No service is needed.

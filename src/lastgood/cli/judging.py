@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lastgood import rendering
-from lastgood.cli.base import GOOD, NOT_DONE, WANTING, commands, complain, say, settings_with
+from lastgood.cli.base import GOOD, NOT_DONE, PLACE, WANTING, commands, complain, say, settings_with
 from lastgood.errors import LastgoodError
 from lastgood.facts import Level
 from lastgood.findings import Severity, Verdict
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @commands.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=PLACE, metavar="PATH...")
 @click.option("-v", "--verbose", is_flag=True, help="Every file with its digest, and every remark.")
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
 @click.option(
@@ -62,7 +62,7 @@ def verify(paths: tuple[str, ...], *, verbose: bool, strict: bool, accept: str, 
 
 
 @commands.command()
-@click.argument("path", metavar="PATH")
+@click.argument("path", type=PLACE, metavar="PATH")
 @click.option("--level", type=click.Choice(["quick", "full"]), default="quick", help="Headers alone, or every byte.")
 @click.option("--accept", type=click.Choice(["complete", "partial"]), default="complete", help="What counts as good.")
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lastgood import ownership
-from lastgood.cli.base import GOOD, NOT_DONE, WANTING, commands, complain, settings_with
+from lastgood.cli.base import GOOD, NOT_DONE, PLACE, WANTING, commands, complain, settings_with
 from lastgood.errors import CannotMend, CannotTell, LastgoodError, NotACheckpoint
 from lastgood.findings import MEANINGS, SOUND, Severity, Verdict
 from lastgood.report_json import report_as_json
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 @commands.command()
-@click.argument("path", metavar="PATH", required=False)
-@click.option("--all", "folder", metavar="RUN", help="Every checkpoint in this folder.")
+@click.argument("path", type=PLACE, metavar="PATH", required=False)
+@click.option("--all", "folder", type=PLACE, metavar="RUN", help="Every checkpoint in this folder.")
 @click.option("--run", help="Its run in the cloud, where its place does not tell.")
 @click.option("--local", is_flag=True, help="Do not look for a copy in the cloud.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")

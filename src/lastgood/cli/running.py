@@ -9,11 +9,11 @@ from typing import NoReturn
 
 import click
 
-from lastgood.cli.base import GOOD, WANTING, commands, complain, settings_with
+from lastgood.cli.base import GOOD, PLACE, WANTING, commands, complain, settings_with
 
 
 @commands.command()
-@click.argument("folders", nargs=-1, required=True, metavar="DIR...")
+@click.argument("folders", nargs=-1, required=True, type=PLACE, metavar="DIR...")
 @click.option("--host", help="Address on which the service listens (default 127.0.0.1).")
 @click.option("--port", type=int, help="Port on which the service listens (default 8484; 0 takes a free one).")
 def up(folders: tuple[str, ...], host: str | None, port: int | None) -> int:

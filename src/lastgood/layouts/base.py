@@ -133,7 +133,12 @@ def missing_weights(names: frozenset[str], files: Mapping[str, FileFacts]) -> It
 
 
 def missing_config(names: frozenset[str]) -> Iterator[Finding]:
-    if not config_files(names):
+    """That of the model, or of each adapter: peft keeps it beside the adapter's weights."""
+    adapters = (name.rpartition("/") for name in sorted(names) if name.rpartition("/")[2] in _ADAPTERS)
+    needed = {f"{folder}{slash}adapter_config.json" for folder, slash, _name in adapters if folder.count("/") == 0}
+    for name in sorted(needed - names):
+        yield Finding(Code.CONFIG_MISSING, name, "the adapter's configuration is not there")
+    if not needed and not config_files(names):
         yield Finding(Code.CONFIG_MISSING, "config.json", "the model's configuration is not there")
 
 

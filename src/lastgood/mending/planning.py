@@ -78,7 +78,8 @@ def _untold(errors: Sequence[Finding], refused: Sequence[str]) -> list[Finding]:
 def _take_from_neighbours(draft: Draft, alike: Sequence[Neighbour]) -> None:
     """Configuration, tokenizer: the same in all checkpoints of one run, if their weights are those of one model."""
     facts, report = draft.facts, draft.report
-    for name in (*_CONFIG, *_BESIDE_IT):
+    of_adapters = (f.file for f in report.findings if f.code is Code.CONFIG_MISSING and f.file not in (None, *_CONFIG))
+    for name in (*_CONFIG, *filter(None, of_adapters), *_BESIDE_IT):
         broken = [found for found in report.findings if found.file == name and found.severity is Severity.ERROR]
         if not broken and (name in facts.inventory.names or _is_of_no_use(facts, name)):
             continue
@@ -89,8 +90,6 @@ def _take_from_neighbours(draft: Draft, alike: Sequence[Neighbour]) -> None:
             draft.add(Repair(name, work, (f"{why}: copy that of {source.name}",)), broken)
         elif broken:
             draft.refused.append(f"{name}: no other checkpoint of the same model has a sound one")
-    if draft.repairs.keys() & set(_CONFIG):
-        draft.mended.update(found for found in report.findings if found.code is Code.CONFIG_MISSING)
 
 
 def _is_of_no_use(facts: Facts, name: str) -> bool:

@@ -254,7 +254,7 @@ class CheckpointManager:
     def _last_good(self, wait: float, *, fetch: bool = False) -> Mapping[str, Any] | None:
         settings = self._settings
         put_back(self.folder)
-        wishes = resume.Wishes(accept=Verdict(settings.accept))
+        wishes = resume.Wishes(accept=Verdict(settings.accept), order=settings.order)
         try:
             return client.latest_held_in(
                 self.folder,
