@@ -57,7 +57,10 @@ def _loaded(job: dict[str, Any]) -> dict[str, str]:
 def _load_torch(path: str, *, mapped: bool) -> None:
     import torch  # noqa: PLC0415 - a checkpoint of safetensors alone does not need it
 
-    torch.load(path, map_location="meta", weights_only=True, mmap=mapped)
+    try:
+        torch.load(path, map_location="meta", weights_only=True, mmap=mapped)
+    except NotImplementedError:  # tensors that are quantised have to be somewhere
+        torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 def _load_safetensors(path: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import os
+import random
 import resource
 import signal
 import threading
@@ -12,6 +13,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -362,6 +364,46 @@ def test_what_a_save_does_not_take_is_named(manager: CheckpointManager) -> None:
         manager.save(1, model=torch.nn.Linear(2, 2), optimiser=None)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="a save takes a model"):
         manager.save(1)  # type: ignore[call-arg]
+
+
+def test_numbers_of_numpy_are_numbers(manager: CheckpointManager) -> None:
+    metrics = {"f1": np.float32(0.5), "count": np.int16(3)}
+    path = manager.save(1, model=torch.nn.Linear(2, 2), best_loss=float(np.float16(0.25)), metrics=metrics)
+    manager.wait()
+    found = CheckpointManager.load_checkpoint(path, torch.nn.Linear(2, 2))
+    assert (found["best_loss"], found["metrics"]) == (0.25, {"f1": 0.5, "count": 3})
+
+
+@pytest.mark.parametrize(
+    ("parts", "complaint"),
+    [
+        pytest.param({"optimizer": [1, 2]}, "the optimizer is one object with a state_dict(), not a list", id="a list"),
+        pytest.param({"scheduler": "cosine"}, "the scheduler is one object with a state_dict()", id="a name"),
+        pytest.param({"metrics": [1, 2]}, "metrics is a mapping, by name, not a list", id="numbers without names"),
+        pytest.param({"additional_state": 5}, "additional_state is a mapping, by name, not a int", id="a number"),
+        pytest.param(
+            {"additional_state": {"a": [{"of": random.Random(1)}]}},
+            "additional_state['a'][0]['of'] is not saved: a Random is neither a tensor nor a plain", id="an object",
+        ),
+        pytest.param(
+            {"additional_state": {"f": lambda: 1}}, "additional_state['f'] is not saved: a function", id="a function"
+        ),
+        pytest.param(
+            {"metrics": {"lock": threading.Lock()}}, "metrics['lock'] is not saved: a lock", id="what cannot be pickled"
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_saved_is_named_with_its_place(
+    manager: CheckpointManager, parts: dict[str, Any], complaint: str
+) -> None:
+    def save() -> None:
+        manager.save(1, model=torch.nn.Linear(2, 2), **parts)
+        manager.wait()
+
+    with pytest.raises(TypeError) as told:
+        save()
+    assert complaint in str(told.value)
+    assert os.listdir(manager.folder) == []
 
 
 def test_a_failed_save_is_raised_by_every_way_to_go_on(

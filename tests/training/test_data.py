@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from typing import Any, Final
 
 import pytest
 import torch
@@ -82,6 +87,79 @@ def test_workers_that_fetch_ahead_do_not_move_the_position() -> None:
     loader = ResumableLoader(Numbers(40), 2, num_workers=2)
     batches(loader, 3)
     assert loader.state_dict()["position"] == 6
+
+
+_JOB: Final = """
+import signal, sys, time
+from lastgood.training import ResumableLoader
+came = []
+for number in (signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda number, _frame: came.append(number))
+loader = ResumableLoader(range(40), 2, num_workers=2, multiprocessing_context=sys.argv[1])
+given_out = iter(loader)
+seen = next(given_out).tolist()
+print("ready", flush=True)
+while len(came) < 2:
+    time.sleep(0.01)
+for batch in given_out:
+    seen += batch.tolist()
+assert sorted(seen) == list(range(40)), seen
+assert sorted(came) == [signal.SIGUSR1, signal.SIGTERM], came
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_signal_to_all_processes_of_a_job_ends_no_loader_worker(start: str) -> None:
+    job = subprocess.Popen(
+        [sys.executable, "-c", _JOB, start],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert job.stdout is not None
+    ready = job.stdout.readline()
+    os.killpg(job.pid, signal.SIGTERM)
+    os.killpg(job.pid, signal.SIGUSR1)
+    printed, complaint = job.communicate(timeout=120)
+    assert (job.returncode, ready + printed) == (0, "ready\ndone\n"), complaint
+
+
+def test_the_loader_itself_can_end_its_workers() -> None:
+    given_out = iter(ResumableLoader(Numbers(40), 2, num_workers=2))
+    next(given_out)
+    workers = multiprocessing.active_children()
+    for worker in workers:
+        worker.terminate()
+        worker.join(30)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+
+
+class Noise(Numbers):
+    """Random augmentation, as workers do it."""
+
+    def __getitem__(self, place: int) -> Any:
+        return torch.rand(2) if super().__getitem__(place) >= 0 else None
+
+
+def test_what_workers_draw_is_the_same_in_an_epoch_that_another_process_begins() -> None:
+    loader = ResumableLoader(Noise(8), 2, num_workers=2)
+    first, second = (torch.stack(list(loader)) for _epoch in (1, 2))
+    other = ResumableLoader(Noise(8), 2, num_workers=2)
+    other.load_state_dict({**loader.state_dict(), "epoch": 1, "position": 0})
+    assert torch.equal(torch.stack(list(other)), second)
+    assert not torch.equal(first, second)
+
+
+def test_what_a_worker_is_to_call_at_its_start_is_called() -> None:
+    loader = ResumableLoader(Numbers(4), 2, num_workers=1, worker_init_fn=_fail)
+    with pytest.raises(RuntimeError, match="it was called with 0"):
+        list(loader)
+
+
+def _fail(worker: int) -> None:
+    raise RuntimeError(f"it was called with {worker}")
 
 
 def test_an_iteration_draws_nothing_from_torchs_own_generator() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import torch
+from torch.utils.data import RandomSampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from builders import make_plain_checkpoint, pth_files, write_files
@@ -18,7 +19,7 @@ from injuries import cut_in_half, empty, flip_bit_in_storage, leave_out, remove
 from lastgood import naming, quick_verify_checkpoint
 from lastgood.errors import Damaged
 from lastgood.settings import Settings
-from lastgood.training import CheckpointManager
+from lastgood.training import CheckpointManager, ResumableLoader
 from lastgood.verify import verify
 from small_job import Recipe, SmallJob
 
@@ -139,6 +140,41 @@ def test_another_range_of_learning_rates_is_warned_of(tmp_path: Path, caplog: py
     assert "the learning rates were set to 0.05 when it was saved, and are to 0.1 here" in said
 
 
+def test_a_rate_that_the_measurements_lowered_is_not_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def job() -> tuple[Any, Any, Any]:
+        model = torch.nn.Linear(2, 2)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+        return model, optimizer, torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+
+    model, optimizer, scheduler = job()
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    for loss in (1.0, 2.0, 3.0):
+        scheduler.step(loss)
+    manager = CheckpointManager(tmp_path / "output", settings=NOBODY)
+    manager.save(3, model=model, optimizer=optimizer, scheduler=scheduler)
+    model, optimizer, scheduler = job()
+    assert manager.restore_latest(model, optimizer, scheduler) is not None
+    assert optimizer.param_groups[0]["lr"] == 0.025
+    assert "the learning rates were set" not in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
+@pytest.mark.parametrize("theirs_is_saved", [True, False])
+def test_the_position_of_another_kind_of_loader_is_refused_before_it_is_lost(
+    tmp_path: Path, theirs_is_saved: bool
+) -> None:
+    loaders = (StatefulDataLoader(range(8), 2), ResumableLoader(range(8), 2))
+    saved, given = loaders if theirs_is_saved else reversed(loaders)
+    model = torch.nn.Linear(2, 2)
+    manager = CheckpointManager(tmp_path / "output", settings=NOBODY)
+    path = manager.save(1, model=model, dataloader=saved)
+    with pytest.raises(ValueError, match=r"no state of a ResumableLoader|by another loader than torchdata's"):
+        CheckpointManager.load_checkpoint(path, model, dataloader=given)
+
+
 def test_another_number_of_processes_is_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,19 +212,22 @@ def test_the_list_of_files_tells_what_was_saved_by_what(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_torchdatas_loader_goes_on_with_the_batch_after_the_last(tmp_path: Path, workers: int) -> None:
     def loader() -> Any:
-        generator = torch.Generator().manual_seed(5)
-        return StatefulDataLoader(list(range(20)), 3, shuffle=True, generator=generator, num_workers=workers)
+        samples = list(range(20))
+        order = RandomSampler(samples, generator=torch.Generator().manual_seed(5))
+        chance = torch.Generator().manual_seed(6)
+        return StatefulDataLoader(samples, 3, sampler=order, generator=chance, num_workers=workers)
 
     model = torch.nn.Linear(2, 2)
     manager = CheckpointManager(tmp_path / "output", settings=NOBODY)
     seen, data, path = [], loader(), ""
-    for number, batch in enumerate(data, 1):
-        seen.append(batch.tolist())
-        if number == 4:
-            path = manager.save(4, model=model, dataloader=data)
+    for epoch in (1, 2):
+        for number, batch in enumerate(data, 1):
+            seen.append(batch.tolist())
+            if (epoch, number) == (1, 4):
+                path = manager.save(4, model=model, dataloader=data)
     other = loader()
     CheckpointManager.load_checkpoint(path, model, dataloader=other)
-    assert [batch.tolist() for batch in other] == seen[4:]
+    assert [batch.tolist() for _epoch in (1, 2) for batch in other] == seen[4:]
 
 
 def test_training_goes_on_from_what_was_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from lastgood.training.weights import fitted, read_weights, unwrapped, weights_o
 from lastgood.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @dataclass
@@ -181,6 +181,39 @@ def test_views_that_are_conjugate_or_negative_come_back_with_their_numbers(
     saved = read_weights(str(tmp_path / "checkpoint-1"), torch.load)
     assert saved["conjugate"].tolist() == [1 - 2j, 3 + 4j]
     assert saved["negative"].tolist() == [-2.0, 4.0]
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize:UserWarning", "ignore:TypedStorage is:UserWarning")
+@pytest.mark.parametrize("configured", [True, False])
+@pytest.mark.parametrize("async_save", [True, False])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(torch.Tensor.to_sparse, id="sparse"),
+        pytest.param(lambda value: torch.quantize_per_tensor(value, 0.125, 0, torch.qint8), id="quantised"),
+        pytest.param(lambda value: value.to(torch.complex128), id="complex, of twice the precision"),
+        pytest.param(lambda value: value.to(torch.complex64).to_sparse(), id="complex and sparse"),
+        pytest.param(lambda value: value.to(torch.float8_e4m3fn), id="of eight bits"),
+    ],
+)
+def test_weights_of_every_kind_come_back(
+    tmp_path: Path, kind: Callable[[Any], Any], *, configured: bool, async_save: bool
+) -> None:
+    manager = CheckpointManager(tmp_path / "output", async_save=async_save)
+
+    def model(value: Any) -> Any:
+        made = nn.Linear(2, 2)
+        made.register_buffer("kind", kind(value))
+        if configured:
+            made.config = Config()
+        return made
+
+    path = manager.save(1, model=model(torch.eye(3)))
+    manager.wait()
+    other = model(torch.zeros(3, 3))
+    CheckpointManager.load_checkpoint(path, other)
+    found = other.kind.dequantize() if other.kind.is_quantized else other.kind
+    assert torch.equal(found.to_dense().real.float(), torch.eye(3))
 
 
 def test_a_configuration_of_more_than_json_is_saved_in_words(manager: CheckpointManager) -> None:

@@ -56,6 +56,8 @@ def test_one_section_of_a_larger_file_is_enough(tmp_path: Path) -> None:
     [
         pytest.param("save_step: 5", "there is no option save_step; is save_steps meant?", id="a misspelt name"),
         pytest.param("save_steps: 0", "save_steps: input should be greater than or equal to 1, not 0", id="too small"),
+        pytest.param("save_steps: true", "save_steps: value error, a whole number is expected", id="yes for a number"),
+        pytest.param("save_total_limit: yes", "save_total_limit: value error, a whole number", id="yes for a limit"),
         pytest.param("save_strategy: often", "save_strategy: input should be 'steps', 'epoch' or 'no'", id="no choice"),
         pytest.param("- save_steps", "names and values are expected", id="a list"),
         pytest.param("a: [", "is not YAML", id="no YAML"),
@@ -75,6 +77,9 @@ def test_a_wrong_choice_is_named(tmp_path: Path, text: str | None, complaint: st
 def test_a_section_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text("trainer_args: {}\n")
     with pytest.raises(SettingsError, match="has no section checkpoints; it has trainer_args"):
+        SaveOptions.from_yaml(tmp_path / "train.yaml", "checkpoints")
+    (tmp_path / "train.yaml").write_text("1: {}\n2: {}\n")
+    with pytest.raises(SettingsError, match="has no section checkpoints; it has 1, 2"):
         SaveOptions.from_yaml(tmp_path / "train.yaml", "checkpoints")
 
 
@@ -149,6 +154,10 @@ def test_true_goes_on_from_the_last_good_one_and_begins_where_there_is_none(tmp_
     job = trained()
     job.save(manager)
     resumed = SmallJob(Recipe(), seed=2)
+    for path in (tmp_path / "output" / "checkpoint-3", str(tmp_path / "output" / "checkpoint-3")):
+        named = manager_of(tmp_path, resume_from_checkpoint=path).resume(resumed.model)
+        assert named is not None
+        assert named.step == 3
     start = manager.resume(resumed.model, resumed.optimizer, resumed.scheduler, None, resumed.loader)
     assert start is not None
     assert (start.step, start.exact) == (3, True)
@@ -175,6 +184,20 @@ def test_what_is_to_go_on_and_was_not_saved_is_no_exact_continuation(tmp_path: P
     job = trained()
     manager_of(tmp_path).save(3, model=job.model, optimizer=job.optimizer, scheduler=job.scheduler)
     start = manager_of(tmp_path).resume(job.model, job.optimizer, job.scheduler, None, job.loader)
+    assert start is not None
+    assert not start.exact
+
+
+def test_other_pieces_of_data_and_weights_without_a_place_are_no_exact_continuation(tmp_path: Path) -> None:
+    job = trained()
+    job.save(manager_of(tmp_path))
+    other = SmallJob(Recipe())
+    other.loader.batch_size = 5
+    start = manager_of(tmp_path).resume(other.model, other.optimizer, other.scheduler, None, other.loader)
+    assert start is not None
+    assert not start.exact
+    larger = torch.nn.Sequential(*job.model, torch.nn.Linear(1, 1))
+    start = manager_of(tmp_path).resume(larger, job.optimizer, job.scheduler, None, job.loader, strict=False)
     assert start is not None
     assert not start.exact
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lastgood.training.data import DataManager, ResumableLoader, ShuffledOrder
+from lastgood.training.data import DataManager, ResumableLoader, ShuffledOrder, outlive_signals
 from lastgood.training.manager import CheckpointManager, Restored
 from lastgood.training.options import SaveOptions
 from lastgood.training.rng import restore_rng_states, save_rng_states, set_seed
@@ -14,6 +14,7 @@ __all__ = [
     "ResumableLoader",
     "SaveOptions",
     "ShuffledOrder",
+    "outlive_signals",
     "restore_rng_states",
     "save_rng_states",
     "set_seed",

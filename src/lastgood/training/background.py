@@ -83,7 +83,8 @@ class _Copies:
 
     def _tensor(self, tensor: Any) -> Any:
         tensor = tensor.resolve_conj().resolve_neg()
-        if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout is not torch.strided:
+        plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        if not plain or tensor.layout is not torch.strided or tensor.is_quantized:
             return tensor.cpu().clone()  # those of other kinds know themselves how they are copied
         if tensor.is_meta:
             return tensor

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
 import random
+import signal
+import threading
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch.utils.data import DataLoader, Sampler, Subset
 
+from lastgood.training.preemption import USUAL
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sized
+    from collections.abc import Callable, Iterator, Mapping, Sized
 
 _log = logging.getLogger("lastgood")
 SEED: Final = 42
@@ -75,7 +84,9 @@ class ShuffledOrder(Sampler):  # type: ignore[misc]
         return {"seed": self.seed, "length": self.length, "epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """ValueError where the state is that of other data: the order would be another one."""
+        """ValueError where the state is that of other data, or of another loader: the order would be another one."""
+        if lacking := {"seed", "length", "epoch", "position"} - state.keys():
+            raise ValueError(f"it is no state of a ResumableLoader: it tells no {min(lacking)}")
         if state["length"] != self.length:
             raise ValueError(f"the order was saved for {state['length']} samples, here are {self.length}")
         self.seed, self.epoch, self.position = state["seed"], state["epoch"], state["position"]
@@ -91,15 +102,19 @@ class ResumableLoader:
         self.order, self.batch_size = ShuffledOrder(len(samples), seed=seed), batch_size
         # A loader draws one number as each iteration begins: from torch's own generator, a resumed run would draw
         # one more than an uninterrupted run.
-        generator = _own_generator(seed)
-        self._loader = DataLoader(samples, batch_size, sampler=self.order, generator=generator, **options)
+        self._generator = options["generator"] = _own_generator(seed)
+        options["worker_init_fn"] = partial(outlive_signals, then=options.get("worker_init_fn"))
+        self._loader = DataLoader(samples, batch_size, sampler=self.order, **options)
 
     def __len__(self) -> int:
         """Batches in a whole epoch."""
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in self._loader:
+        self._generator.manual_seed(self.order.seed + self.order.epoch)  # what workers draw begins alike in each run
+        with _workers_born_deaf_to_signals(self._loader):
+            batches = iter(self._loader)
+        for batch in batches:
             # Counted before it is given out: a save in mid-batch is one after that batch's step.
             self.order.advance(self.batch_size)
             yield batch
@@ -110,7 +125,39 @@ class ResumableLoader:
         return {**self.order.state_dict(), "batch_size": self.batch_size, "batches": len(self)}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """ValueError where the state is that of other data, or of another loader."""
         self.order.load_state_dict(state)
+
+
+def outlive_signals(worker: int, then: Callable[[int], Any] | None = None) -> None:
+    """In a loader's worker: what a scheduler sends to all processes of a job is for the job alone to answer.
+
+    Otherwise its workers die before it has saved. The loader itself still ends them: by SIGTERM, as it always does. For
+    another loader: `worker_init_fn=outlive_signals`. `then`: what it would have called otherwise.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, USUAL)
+    threading.Thread(target=_end_when_the_loader_asks, args=(os.getppid(),), daemon=True).start()
+    if then is not None:
+        then(worker)
+
+
+@contextmanager
+def _workers_born_deaf_to_signals(loader: DataLoader) -> Iterator[None]:
+    """A signal may come before they get to `outlive_signals`, and reach threads that they have by then."""
+    how = loader.multiprocessing_context or multiprocessing
+    if loader.num_workers and how.get_start_method() != "fork":
+        resource_tracker.ensure_running()  # where it starts later, it opens SIGTERM again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, USUAL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_when_the_loader_asks(loader: int) -> None:
+    while True:
+        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == loader:
+            os._exit(0)
 
 
 def _own_generator(seed: int) -> Any:

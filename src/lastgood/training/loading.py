@@ -40,7 +40,7 @@ class Targets:
 @dataclass(frozen=True, slots=True)
 class Loaded:
     progress: dict[str, Any]  #: step, epochs and batches that are done, losses, metrics and additional state
-    whole: bool  #: every state that was saved has been restored
+    whole: bool  #: every state was saved and has been restored, and the data comes in the same pieces
 
 
 def load(folder: str, targets: Targets) -> Loaded:
@@ -51,12 +51,12 @@ def load(folder: str, targets: Targets) -> Loaded:
     """
     found = state.read_state(folder)
     state.require_loadable(found, targets.optimizer)
-    _compare(found, targets)
+    alike = _is_alike(found, targets)
     if targets.device is not None:
         targets.model.to(targets.device)
     inner = found.get(state.MODEL)
     saved = weights.read_weights(folder, state.load_plainly) if inner is None else inner
-    weights.load_weights(targets.model, saved, strict=targets.strict)
+    fits = weights.load_weights(targets.model, saved, strict=targets.strict)
     before = _rates(targets.optimizer)
     state.restore("optimizer", targets.optimizer, found)
     state.restore("scheduler", targets.scheduler, found)
@@ -69,7 +69,8 @@ def load(folder: str, targets: Targets) -> Loaded:
     progress = state.progress_of(found, folder)
     _tell_rates(before, _rates(targets.optimizer), progress["global_step"])
     alone = ranks.count() == 1 == found.get("world_size", 1)  # random states are saved of the first process alone
-    return Loaded(progress, whole=alone and state.saved_in(found) == _given(targets))
+    whole = alone and alike and fits and state.saved_in(found) == _given(targets)
+    return Loaded(progress, whole=whole)
 
 
 def _given(targets: Targets) -> set[str]:
@@ -93,14 +94,24 @@ def _is_damage(finding: Finding) -> bool:
     return finding.code in _BROKEN_OFF or MEANINGS[finding.code].verdict in (Verdict.CORRUPT, Verdict.UNREADABLE)
 
 
-def _compare(found: state.State, targets: Targets) -> None:
-    """What would make the loss jump although everything was restored."""
+def _is_alike(found: state.State, targets: Targets) -> bool:
+    """Whether the data comes in the same pieces. Warns of what makes the loss jump although everything is restored."""
     size = getattr(targets.dataloader, "batch_size", None)
-    _warn_if_other("the batch size", found.get("batch_size"), size, "the data comes in other pieces")
-    _warn_if_other("the number of processes", found.get("world_size"), ranks.count(), "each step sees other data")
+    others = (
+        _is_other("the batch size", found.get("batch_size"), size, "the data comes in other pieces"),
+        _is_other("the number of processes", found.get("world_size"), ranks.count(), "each step sees other data"),
+    )
+    _warn_of_other_rates(found, targets)
+    return not any(others)
+
+
+def _warn_of_other_rates(found: state.State, targets: Targets) -> None:
+    groups = getattr(targets.optimizer, "param_groups", ())
+    if targets.scheduler is not None and not any("initial_lr" in group for group in groups):
+        return  # ReduceLROnPlateau: nothing tells how they were set, once it has changed them
     state_of_optimizer = found.get("optimizer_state_dict") or found.get("optimizer")
     saved = _initial_rates(state_of_optimizer.get("param_groups") if isinstance(state_of_optimizer, dict) else None)
-    now = _initial_rates(getattr(targets.optimizer, "param_groups", None))
+    now = _initial_rates(groups)
     if saved and now and any(abs(a - b) > _ALIKE * max(a, b) for a, b in zip(_span(saved), _span(now), strict=True)):
         _log.warning(
             "the learning rates were set to %s when it was saved, and are to %s here: those that were saved are taken",
@@ -108,9 +119,11 @@ def _compare(found: state.State, targets: Targets) -> None:
         )
 
 
-def _warn_if_other(what: str, saved: Any, now: Any, so: str) -> None:
-    if isinstance(saved, int) and isinstance(now, int) and saved != now:
+def _is_other(what: str, saved: Any, now: Any, so: str) -> bool:
+    other = isinstance(saved, int) and isinstance(now, int) and saved != now
+    if other:
         _log.warning("%s was %d when it was saved, and is %d: %s, and the loss may jump", what, saved, now, so)
+    return other
 
 
 def _tell_rates(before: list[float], after: list[float], step: int) -> None:

@@ -44,6 +44,18 @@ class SaveOptions(BaseModel):
     restore_optimizer_state: bool = Field(True, description="Load the state of the optimizer.")
     restore_scheduler_state: bool = Field(True, description="Load the state of the scheduler.")
 
+    @field_validator("save_steps", "save_total_limit", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("a whole number is expected")  # noqa: TRY004 - pydantic makes a complaint of it
+        return value
+
+    @field_validator("resume_from_checkpoint", mode="before")
+    @classmethod
+    def _path_is_text(cls, value: object) -> object:
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+
     @field_validator("save_strategy", mode="before")
     @classmethod
     def _no_is_a_word(cls, value: object) -> object:
@@ -67,7 +79,9 @@ class SaveOptions(BaseModel):
         where = f"{os.fspath(path)}, section {section}" if section else os.fspath(path)
         found = _mapping_in(path)
         if section is not None and section not in found:
-            raise SettingsError(f"{os.fspath(path)} has no section {section}; it has {', '.join(found) or 'nothing'}")
+            raise SettingsError(
+                f"{os.fspath(path)} has no section {section}; it has {', '.join(map(str, found)) or 'nothing'}"
+            )
         chosen = found if section is None else found[section]
         if not isinstance(chosen, dict):
             raise SettingsError(f"{where}: names and values are expected")

@@ -74,4 +74,4 @@ def _loaded(path: str) -> Any:
 
 def _save(content: Any, path: str) -> None:
     state.save_plainly(content, path)
-    state.load_plainly(path, "meta")  # what cannot be loaded again must not pass for mended
+    state.require_plain(path)  # what cannot be loaded again must not pass for mended

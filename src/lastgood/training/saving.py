@@ -12,11 +12,12 @@ import json
 import math
 import operator
 import os
+import pickle
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Required, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, Required, TypedDict
 
 import torch
 
@@ -33,7 +34,7 @@ from lastgood.training.whole_folder import whole_folder
 from lastgood.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from lastgood.training.options import SaveOptions
 
@@ -56,9 +57,10 @@ class Save:
     expected: frozenset[Component]  #: what must be there afterwards
 
     def copied(self) -> Save:
-        """As the job's state is now, whatever it trains meanwhile."""
-        content, own = copied((dict(self.content), self.weights))
-        return replace(self, content=content, weights=own)
+        """As the job's state is now, whatever it trains meanwhile; the tokenizer alone is the job's own."""
+        with _naming_what_is_not_plain(self.content):
+            content, own, config, generation = copied((dict(self.content), self.weights, self.config, self.generation))
+        return replace(self, content=content, weights=own, config=config, generation=generation)
 
     @property
     def bytes(self) -> int:
@@ -97,8 +99,8 @@ def collect(step: int, options: SaveOptions, parts: Parts) -> Save:
         "epoch": parts.get("epoch", 0),
         "best_loss": state.as_number(parts.get("best_loss", math.inf)),
         "epoch_losses": [state.as_number(loss) for loss in parts.get("epoch_losses") or ()],
-        "metrics": {name: state.as_number(value) for name, value in dict(parts.get("metrics") or {}).items()},
-        "additional_state": dict(parts.get("additional_state") or {}),
+        "metrics": {name: state.as_number(value) for name, value in _named(parts, "metrics").items()},
+        "additional_state": dict(_named(parts, "additional_state")),
         **_circumstances(dataloader),
         **({state.NOT_SAVED: sorted(left_out)} if left_out else {}),
         **state.states_of(optimizer, scheduler, parts.get("scaler"), dataloader, left_out),
@@ -164,13 +166,41 @@ def write(path: str, save: Save) -> None:
         if save.tokenizer is not None:
             _write_tokenizer(path, folder, save.tokenizer)
         file = os.path.join(folder, state.FILE)
-        state.save_plainly(dict(save.content), file)
-        state.load_plainly(file, "meta")  # what cannot be loaded again must not pass for saved
+        _write_state(save, file)
         if save.packed:
             packing.pack(file)
         durable.sync_tree(folder)
         _write_list(folder, save)
         _require_whole(path, folder, save)
+
+
+def _named(parts: Parts, name: Literal["metrics", "additional_state"]) -> Mapping[str, Any]:
+    value = parts.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is a mapping, by name, not a {type(value).__name__}")
+    return value
+
+
+def _write_state(save: Save, file: str) -> None:
+    with _naming_what_is_not_plain(save.content):
+        state.save_plainly(dict(save.content), file)
+        state.require_plain(file)  # what cannot be loaded again must not pass for saved
+
+
+@contextmanager
+def _naming_what_is_not_plain(content: Mapping[str, Any]) -> Iterator[None]:
+    """TypeError names the entry that cannot be copied, or could not be loaded again without trusting it."""
+    try:
+        yield
+    except (pickle.PickleError, AttributeError, TypeError) as error:  # each is raised for what cannot be pickled
+        found = state.first_not_plain(content)
+        if found is None:
+            raise
+        path, value = found
+        raise TypeError(
+            f"{path} is not saved: a {type(value).__name__} is neither a tensor nor a plain value, and to load it "
+            "would be to trust it; save what it is made of, as its state_dict()"
+        ) from error
 
 
 def _write_tokenizer(path: str, folder: str, tokenizer: Any) -> None:

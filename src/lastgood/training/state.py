@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -29,6 +30,11 @@ _KEYS: Final = {
     "scheduler": ("scheduler_state_dict", "lr_scheduler"),
     "scaler": ("scaler_state_dict",),
 }
+_CONTAINERS: Final = (dict, list, tuple, set, collections.OrderedDict, collections.Counter, collections.defaultdict)
+_LEAVES: Final = (
+    *(torch.Tensor, torch.Size, torch.dtype, torch.device, np.ndarray, np.generic),
+    *(str, bytes, bytearray, int, float, complex, type(None)),
+)
 _NO_SCHEDULER: Final = "constant_lr"
 
 State = Mapping[str, Any]
@@ -40,8 +46,11 @@ def states_of(
 ) -> dict[str, Any]:
     """The states of those that there are, and are not left out, under the keys of the file.
 
-    TypeError where the data loader has no state.
+    TypeError where one of them has no state.
     """
+    for name, part in (("optimizer", optimizer), ("scheduler", scheduler), ("scaler", scaler)):
+        if part is not None and not hasattr(part, "state_dict"):
+            raise TypeError(f"the {name} is one object with a state_dict(), not a {type(part).__name__}")
     states = {
         "optimizer_state_dict": optimizer.state_dict() if optimizer is not None else None,
         "scheduler_state_dict": scheduler.state_dict() if scheduler is not None else _constant_rate(optimizer),
@@ -112,9 +121,17 @@ def restore_dataloader(target: Any, state: State) -> None:
         return
     _require_state(target)
     if DATALOADER in state:
-        target.load_state_dict(state[DATALOADER])
+        saved = state[DATALOADER]
+        if type(target).__module__.startswith("torchdata.") and not _is_of_torchdata(saved):
+            raise ValueError("the position in the data was saved by another loader than torchdata's StatefulDataLoader")
+        target.load_state_dict(saved)
     else:
         _log.warning("no position in the data was saved: the epoch starts anew")
+
+
+def _is_of_torchdata(saved: Any) -> bool:
+    """It takes any other without a word, and begins anew."""
+    return isinstance(saved, Mapping) and bool(saved.keys() & {"_num_yielded", "_snapshot"})
 
 
 def progress_of(state: State, folder: str) -> dict[str, Any]:
@@ -147,8 +164,12 @@ def _step_by_name(folder: str) -> int:
 
 
 def as_number(value: Any) -> Any:
-    """What a tensor without dimensions holds; anything else as it is."""
-    return value.item() if isinstance(value, torch.Tensor) and value.dim() == 0 else value
+    """What a tensor without dimensions, or a number of NumPy, holds; anything else as it is."""
+    return (
+        value.item()
+        if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and not value.dim())
+        else value
+    )
 
 
 def read_state(folder: str) -> dict[str, Any]:
@@ -174,6 +195,15 @@ def save_plainly(content: Any, path: str) -> None:
         raise
 
 
+def first_not_plain(value: Any, path: str = "") -> tuple[str, Any] | None:
+    """The first part that `load_plainly` would not take, and where it lies; None where all would be taken."""
+    if type(value) in _CONTAINERS:
+        parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+        found = (first_not_plain(part, f"{path}[{key!r}]" if path else str(key)) for key, part in parts)
+        return next(filter(None, found), None)
+    return None if isinstance(value, _LEAVES) else (path, value)
+
+
 def load_plainly(path: str, device: str = "cpu", *, mapped: bool = False) -> Any:
     """What a torch file holds: tensors, plain values and NumPy's, nothing that would run. UnpicklingError otherwise.
 
@@ -183,6 +213,14 @@ def load_plainly(path: str, device: str = "cpu", *, mapped: bool = False) -> Any
         if mapped and is_mappable(path):
             return torch.load(path, map_location=device, weights_only=True, mmap=True)
         return torch.load(path, map_location=device, weights_only=True)
+
+
+def require_plain(path: str) -> None:
+    """UnpicklingError where `load_plainly` would not take it. No tensor is read, where torch can do without."""
+    try:
+        load_plainly(path, "meta")
+    except NotImplementedError:  # those that are quantised have to be somewhere
+        load_plainly(path, mapped=True)
 
 
 def _constant_rate(optimizer: Any) -> dict[str, Any] | None:

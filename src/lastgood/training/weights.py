@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 from typing import TYPE_CHECKING, Any, Final
@@ -43,11 +44,11 @@ def weights_of(model: Any) -> Weights:
 
 
 def write_weights(folder: str, weights: Weights, *, as_safetensors: bool) -> None:
-    """The weights as one file. A torch file also where a module keeps more than tensors: safetensors cannot hold it.
+    """The weights as one file. A torch file also where there are some that safetensors cannot hold.
 
     OSError where it cannot be written.
     """
-    if as_safetensors and all(isinstance(value, torch.Tensor) for value in weights.values()):
+    if as_safetensors and all(map(_fits_safetensors, weights.values())):
         path = os.path.join(folder, SAFETENSORS)
         try:
             safetensors.torch.save_file(without_shared(weights), path, metadata={"format": "pt"})
@@ -55,6 +56,22 @@ def write_weights(folder: str, weights: Weights, *, as_safetensors: bool) -> Non
             raise OSError(errno.EIO, str(error), path) from error
     else:
         save_plainly(weights, os.path.join(folder, TORCH))
+
+
+def _fits_safetensors(value: Any) -> bool:
+    """Not what a module keeps beside tensors, nor tensors that are sparse, quantised or of a kind that it knows not."""
+    if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.layout is not torch.strided or value.is_quantized:
+        return False
+    return _knows(value.dtype)
+
+
+@functools.cache
+def _knows(dtype: torch.dtype) -> bool:
+    try:
+        safetensors.torch.save({"": torch.empty(0, dtype=dtype)})
+    except (KeyError, ValueError, safetensors.SafetensorError):
+        return False
+    return True
 
 
 def without_shared(weights: Weights) -> Weights:
@@ -103,14 +120,15 @@ def _weight_files(folder: str) -> Sequence[str]:
     raise NotACheckpoint(f"{folder} holds no weights")
 
 
-def load_weights(model: Any, weights: Weights, *, strict: bool) -> None:
-    """Puts the weights into the model. With `strict`, RuntimeError names those that are lacking or left over."""
+def load_weights(model: Any, weights: Weights, *, strict: bool) -> bool:
+    """Puts the weights into the model. Whether all had their place; with `strict`, RuntimeError names those without."""
     target = unwrapped(model)
     wanted = target.state_dict()
     places = fitted(weights, wanted)
     state = {name: weights[saved] for name, saved in places.items()}
     state |= {name: weights[name] for name in weights.keys() - places.values()}
-    target.load_state_dict(_with_shared(state, wanted), strict=strict)
+    found = target.load_state_dict(_with_shared(state, wanted), strict=strict)
+    return not (found.missing_keys or found.unexpected_keys)
 
 
 def fitted(saved: Collection[str], wanted: Collection[str]) -> dict[str, str]:
@@ -134,6 +152,6 @@ def _with_shared(state: Weights, wanted: Mapping[str, Any]) -> Weights:
 
 def _memory(value: Any) -> tuple[Any, ...] | None:
     """Where the tensor lies; None where it has no bytes there. Tensors that agree in it are the same."""
-    if not isinstance(value, torch.Tensor) or not value.numel() or value.is_meta:
+    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or not value.numel() or value.is_meta:
         return None
     return value.device, value.data_ptr(), value.dtype, tuple(value.shape), value.stride()
