@@ -15,7 +15,7 @@ from lastgood.errors import LastgoodError, NoCheckpointsYet
 from lastgood.findings import Verdict
 from lastgood.settings import read_settings
 from lastgood.settings_file import settings_text
-from lastgood.training import loading, one_checkpoint, preemption, ranks, rng, saving
+from lastgood.training import collecting, loading, one_checkpoint, preemption, ranks, rng, saving
 from lastgood.training.background import Background
 from lastgood.training.options import SaveOptions
 from lastgood.training.rotation import Rotation
@@ -76,7 +76,7 @@ class CheckpointManager:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def save(self, step: int, **parts: Unpack[saving.Parts]) -> str:
+    def save(self, step: int, **parts: Unpack[collecting.Parts]) -> str:
         """Saves everything under this step. The folder's path; it is there whole, and on the disk.
 
         `parts`: `model`, and what else there is: `optimizer`, `scheduler`, `scaler`, `dataloader`, `tokenizer`, `epoch`
@@ -88,7 +88,7 @@ class CheckpointManager:
         call waits for it, and raises what went wrong; what is not finished never looks as if it were. Under
         torch.distributed every process calls it, and the first one saves.
         """
-        step = saving.whole_step(step)
+        step = collecting.whole_step(step)
         folder = os.path.join(self.folder, f"checkpoint-{step}")
         asked, self._asked = self._asked, False
         with suppress(Exception) if asked else nullcontext():  # it was logged; this may be the last chance to save
@@ -101,15 +101,15 @@ class CheckpointManager:
         self._last_step = step
         return folder
 
-    def _save(self, folder: str, step: int, parts: saving.Parts, *, beside: bool) -> None:
-        found = saving.collect(step, self.options, parts)
+    def _save(self, folder: str, step: int, parts: collecting.Parts, *, beside: bool) -> None:
+        found = collecting.collect(step, self.options, parts)
         saving.require_space(folder, found)
         if beside:
             self._background.start(f"the save of {folder}", partial(self._write, folder, found.copied()))
         else:
             self._write(folder, found)
 
-    def save_if_due(self, step: int, *, epoch_finished: bool = False, **parts: Unpack[saving.Parts]) -> str | None:
+    def save_if_due(self, step: int, *, epoch_finished: bool = False, **parts: Unpack[collecting.Parts]) -> str | None:
         """Saves, with the arguments of `save`, where `is_due`: to be called after every step. None: it was not."""
         return self.save(step, **parts) if self.is_due(step, epoch_finished=epoch_finished) else None
 
@@ -153,7 +153,7 @@ class CheckpointManager:
             if self._preemption is not None:
                 self._preemption.restore()
 
-    def _write(self, folder: str, found: saving.Save) -> None:
+    def _write(self, folder: str, found: collecting.Save) -> None:
         saving.write(folder, found)
         if self._rotation is None:
             return

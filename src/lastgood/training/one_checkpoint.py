@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from lastgood.facts import Component, Level, Presence
-from lastgood.training import loading, ranks, saving
+from lastgood.training import collecting, loading, ranks, saving
 from lastgood.training.options import SaveOptions
 from lastgood.verify import verify
 
@@ -38,7 +38,7 @@ def save_checkpoint(  # noqa: PLR0913, PLR0917 - the names that trainers call it
     """
     if not ranks.is_first():
         return
-    parts = saving.Parts(
+    parts = collecting.Parts(
         model=model,
         optimizer=optimizer,
         scheduler=scheduler,
@@ -51,7 +51,7 @@ def save_checkpoint(  # noqa: PLR0913, PLR0917 - the names that trainers call it
         metrics=metrics,
         additional_state=additional_state,
     )
-    found = saving.collect(saving.whole_step(global_step), SaveOptions.of(None, **options), parts)
+    found = collecting.collect(collecting.whole_step(global_step), SaveOptions.of(None, **options), parts)
     path = os.path.abspath(checkpoint_dir)
     saving.require_space(path, found)
     saving.write(path, found)

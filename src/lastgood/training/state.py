@@ -5,7 +5,9 @@ from __future__ import annotations
 import collections
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping
+import pickle
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -202,6 +204,22 @@ def first_not_plain(value: Any, path: str = "") -> tuple[str, Any] | None:
         found = (first_not_plain(part, f"{path}[{key!r}]" if path else str(key)) for key, part in parts)
         return next(filter(None, found), None)
     return None if isinstance(value, _LEAVES) else (path, value)
+
+
+@contextmanager
+def naming_what_is_not_plain(content: Mapping[str, Any]) -> Iterator[None]:
+    """TypeError names the entry that cannot be copied, or could not be loaded again without trusting it."""
+    try:
+        yield
+    except (pickle.PickleError, AttributeError, TypeError) as error:  # each is raised for what cannot be pickled
+        found = first_not_plain(content)
+        if found is None:
+            raise
+        path, value = found
+        raise TypeError(
+            f"{path} is not saved: a {type(value).__name__} is neither a tensor nor a plain value, and to load it "
+            "would be to trust it; save what it is made of, as its state_dict()"
+        ) from error
 
 
 def load_plainly(path: str, device: str = "cpu", *, mapped: bool = False) -> Any:
