@@ -301,6 +301,12 @@ def test_an_epoch_and_a_step_that_were_not_saved_are_marked_as_estimated_and_pro
     assert Code.PROGRESS_ESTIMATED in {finding.code for finding in report.findings}
 
 
+def test_nothing_is_estimated_by_what_was_estimated_itself(place: Path) -> None:
+    checkpoint = broken(place, PLAIN, in_file(STATE, hurt.leave_out("epoch")))
+    hurt.change_state(epoch=9, lastgood_baseline=["epoch"])(place / "run" / "checkpoint-100" / STATE)
+    assert "add epoch 0 (by checkpoint-300)" in run("fix", checkpoint)[1]
+
+
 def test_random_states_under_other_names_stay_and_only_the_missing_kind_is_added(place: Path) -> None:
     states = plain_state(STEP)["rng_states"]
     others = {"python": states["python_rng_state"], "torch": states["torch_rng_state"]}

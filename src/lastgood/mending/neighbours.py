@@ -30,11 +30,12 @@ def _looked_at(path: str) -> Neighbour | None:
         facts, _report = examine(path, Level.QUICK)
     except LastgoodError:
         return None
+    step = None if "global_step" in facts.estimated else facts.progress.step
     return Neighbour(
         path=path,
         layout=facts.layout,
-        step=facts.progress.step if facts.progress.step is not None else facts.step_by_name,
-        epoch=facts.progress.epoch,
+        step=step if step is not None else facts.step_by_name,
+        epoch=None if "epoch" in facts.estimated else facts.progress.epoch,
         world_size=facts.progress.world_size,
         weights={} if facts.lacking else shapes_of(facts),
         sound=frozenset(file.path for file in facts.files.values() if not file.problems),
