@@ -46,6 +46,12 @@ def discover(root: str) -> Discovery:
     return found
 
 
+def copies_in(folder: str) -> list[str]:
+    """Folders that bear the name of a copy, such as `best_model`, and hold what a checkpoint does. OSError."""
+    found = (child for child in _folders(folder) if naming.number_of_copy(child.name) is not None)
+    return sorted(child.name for child in found if _holds_payload(child.path))
+
+
 def _visit(root: str, folder: str, depth: int, found: Discovery) -> None:
     try:
         children = list(_folders(os.path.join(root, folder)))

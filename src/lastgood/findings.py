@@ -78,6 +78,7 @@ class Code(StrEnum):
     INDEX_DISAGREES = "index-disagrees"
     SHARD_STRAY = "shard-stray"
     OPTIMIZER_DISAGREES = "optimizer-disagrees"
+    OPTIMIZER_STRANGE = "optimizer-strange"
     RATE_ZERO = "rate-zero"
     SCALER_MISSING = "scaler-missing"
     RNG_INCOMPLETE = "rng-incomplete"
@@ -186,6 +187,9 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     ),
     Code.SHARD_STRAY: Meaning(_W, None, "look whether shards of two saves were mixed"),
     Code.OPTIMIZER_DISAGREES: Meaning(_E, Verdict.CORRUPT, "look whether it is another model's optimizer"),
+    Code.OPTIMIZER_STRANGE: Meaning(
+        _W, None, "nothing, where the job trains parameters that it does not save with the model"
+    ),
     Code.RATE_ZERO: Meaning(_I, None, "nothing: every schedule that decays to zero ends there"),
     Code.SCALER_MISSING: Meaning(_W, None, "the loss scale starts anew: a few steps may be skipped"),
     Code.RNG_INCOMPLETE: Meaning(_E, Verdict.PARTIAL, _NO_RNG),

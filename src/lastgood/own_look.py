@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lastgood import branches, naming, resume, writers
-from lastgood.discovery import Candidate, Discovery, discover
-from lastgood.errors import CannotTell, NoCheckpointsYet, NotACheckpoint
+from lastgood.discovery import Candidate, Discovery, copies_in, discover
+from lastgood.errors import CannotTell, NotACheckpoint
 from lastgood.facts import Inventory, Level
 from lastgood.findings import Verdict
 from lastgood.inventory import take_inventory
@@ -41,7 +41,7 @@ def own_look(
     candidates = [c for c in found.candidates if c.run == naming.ROOT_FOLDER and not c.copy]
     if not candidates:
         _require_listed(run_folder, found)
-        raise NoCheckpointsYet(f"there are no checkpoints in {run_folder}")
+        raise resume.nothing_saved(copies_in(run_folder) if os.path.isdir(run_folder) else (), f"in {run_folder}")
     skipped: list[resume.Skipped] = []
     guesses = _guessed_records(run_folder, candidates)
     for guess in branches.lineage(guesses, wishes.order):

@@ -16,6 +16,8 @@ from lastgood.report_json import finding_as_json
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from lastgood.errors import LastgoodError
+
 _IN_WORK: Final = (State.LANDING, State.SETTLED)
 
 
@@ -62,7 +64,7 @@ def resume_point(records: Sequence[Record], wishes: Wishes, changed: frozenset[i
     mine = [record for record in records if not record.copy]
     present = [record for record in mine if record.state in IN_PLACE]
     if not present:
-        raise NoCheckpointsYet("nothing has been saved here yet")
+        raise nothing_saved([record.name for record in records if record.copy and record.state in IN_PLACE])
     warnings = (Finding(Code.CONCURRENT_WRITERS, None, CONCURRENT_WRITERS),) if concurrent_writers(mine) else ()
     if wishes.strict and warnings:
         raise NoneAcceptable(CONCURRENT_WRITERS, refused=[], pending=[])
@@ -76,6 +78,19 @@ def resume_point(records: Sequence[Record], wishes: Wishes, changed: frozenset[i
             return Answer(record, tuple(skipped), newer, dispute(present, record, wishes), warnings)
         skipped.append(refusal)
     raise none_acceptable(present, skipped, wishes, changed)
+
+
+def nothing_saved(copies: Sequence[str], where: str = "here") -> LastgoodError:
+    """Where there is nothing but copies, to begin anew would be wrong, and which of them is meant nobody can tell."""
+    if not copies:
+        return NoCheckpointsYet(f"nothing has been saved {where} yet")
+    names = ", ".join(sorted(copies)[:3])
+    return NoneAcceptable(
+        f"there is nothing {where} but copies ({names}), which are not handed out by themselves: name one to go on "
+        "from it, or move them away to begin anew",
+        refused=[],
+        pending=[],
+    )
 
 
 def refusal_of(record: Record, wishes: Wishes, changed: frozenset[int]) -> Skipped | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from lastgood.manifest import is_all_there, manifest_of, read_file_list
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+_log = logging.getLogger("lastgood")
 _NEEDED_FOR_EXACT_RESUME: Final = (Component.WEIGHTS, Component.OPTIMIZER, Component.SCHEDULER, Component.RNG)
 # The last one: shards of two saves may be mixed.
 _INEXACT: Final = frozenset(
@@ -93,8 +95,13 @@ def examine(
         )
     if not unsteady and _has_changed(path, inventory, inodes=inodes):
         unsteady = (Finding(Code.STILL_BEING_WRITTEN, None, "files changed while they were read"),)
-    facts = replace(_facts(path, inventory, files), previous=previous, manifest=manifest, saved=saved)
-    findings = unsteady or deep.merged(run_checks(facts), loaded)
+    try:
+        facts = replace(_facts(path, inventory, files), previous=previous, manifest=manifest, saved=saved)
+        findings = unsteady or deep.merged(run_checks(facts), loaded)
+    except Exception as error:  # noqa: BLE001 - what nobody foresaw in one keeps nobody from the others
+        _log.exception("%s cannot be judged: please report this", path)
+        facts = _facts(path, inventory, {}, layouts.UNKNOWN)
+        findings = (Finding(Code.CHECKER_DIED, None, f"judging it failed: {type(error).__name__}: {error}"),)
     facts = replace(facts, components=_components_after(findings, facts))
     return facts, _report(path, facts, findings, level, time.monotonic() - started)
 
@@ -183,14 +190,18 @@ def _has_changed(path: str, inventory: Inventory, *, inodes: bool) -> bool:
         return True
 
 
-def _facts(path: str, inventory: Inventory, files: Mapping[str, FileFacts]) -> Facts:
+def _facts(
+    path: str, inventory: Inventory, files: Mapping[str, FileFacts], layout: layouts.Layout | None = None
+) -> Facts:
     names = inventory.names
-    layout = layouts.recognise(names)
+    layout = layout or layouts.recognise(names)
     reading = layout.read(names, files)
     components = {
         component: _presence(presence, reading.homes.get(component, ()), files)
         for component, presence in reading.components.items()
     }
+    if any(finding.code is Code.WEIGHTS_MISSING for finding in reading.findings):  # the file is there
+        components[Component.WEIGHTS] = Presence.EMPTY
     return Facts(
         name=os.path.basename(path),
         layout=layout.name,

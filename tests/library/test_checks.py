@@ -182,6 +182,21 @@ def test_an_offset_counts_where_it_was_another_before(
             id="it also trains what is not saved with the model",
         ),
         pytest.param(
+            OptimizerFacts(moments={**MOMENTS, **{f"{n}.exp_avg": tensor(n, 3) for n in (3, 4, 5)}}, parameters=6),
+            [Code.OPTIMIZER_STRANGE],
+            id="it trains much that is not saved with the model",
+        ),
+        pytest.param(
+            OptimizerFacts(moments={f"{n}.exp_avg": tensor(4, n, 8) for n in (3, 4)}, parameters=2),
+            [Code.OPTIMIZER_STRANGE],
+            id="it trains experts in one piece that are saved in many",
+        ),
+        pytest.param(
+            OptimizerFacts(moments={**MOMENTS, "2.exp_avg": tensor(9, 9), "2.exp_avg_sq": tensor(9, 9)}, parameters=3),
+            [Code.OPTIMIZER_STRANGE],
+            id="one of its parameters is no weight",
+        ),
+        pytest.param(
             OptimizerFacts(moments={"0.exp_avg": tensor(32, 8), "0.exp_avg_sq": tensor(8, 8)}, parameters=3),
             [Code.OPTIMIZER_DISAGREES],
             id="its moments contradict each other",

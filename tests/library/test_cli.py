@@ -48,7 +48,7 @@ def test_latest_as_json_is_the_whole_answer(place: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "arguments", "code", "complaint"),
     [
-        pytest.param([], [], 1, "there are no checkpoints", id="nothing was saved yet"),
+        pytest.param([], [], 1, "nothing has been saved in", id="nothing was saved yet"),
         pytest.param([], ["--or-none"], 0, "", id="nothing was saved yet, and that is fine"),
         pytest.param(hf_files(100)[:3], [], 1, "none of 1 judged", id="nothing is good"),
         pytest.param(hf_files(100)[:3], ["--or-none"], 1, "none of 1 judged", id="that nothing is good is not fine"),
@@ -68,6 +68,15 @@ def test_latest_says_why_there_is_none(
     assert (found[0], found[1]) == (code, "")
     assert complaint in found[2]
     assert bool(found[2]) == bool(complaint)
+
+
+def test_copies_alone_are_no_fresh_start(place: Path) -> None:
+    for name in ("best_model", "last_checkpoint"):
+        make_hf_checkpoint(place / "output" / name, 100)
+    code, printed, complaint = run("latest", "output", "--or-none")
+    assert (code, printed) == (1, "")
+    assert "nothing in" in complaint
+    assert "but copies (best_model, last_checkpoint)" in complaint
 
 
 def test_a_refusal_tells_every_reason_and_how_to_take_one_all_the_same(place: Path) -> None:

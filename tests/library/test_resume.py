@@ -83,8 +83,10 @@ def test_what_jobs_failed_to_start_from_is_passed_over_until_its_failures_are_fo
 def test_copies_satisfy_nothing() -> None:
     copy = record(900, 5, copy=True, branch=None)
     assert name_of([*run(100), copy]) == "checkpoint-100"
-    with pytest.raises(NoCheckpointsYet):
+    with pytest.raises(NoneAcceptable, match="nothing here but copies"):  # to begin anew would be wrong
         resume.resume_point([copy], Wishes())
+    with pytest.raises(NoCheckpointsYet):
+        resume.resume_point([], Wishes())
 
 
 # --- what is handed out ---

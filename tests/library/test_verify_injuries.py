@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+import safetensors.torch
 import torch
 
 import injuries as hurt
@@ -51,6 +52,16 @@ def sgd_without_momentum(file: Path) -> None:
 
 def remember_best_loss_only(file: Path) -> None:
     file.write_bytes(saved({"best_loss": 1.0}))
+
+
+def also_train_a_critic(file: Path) -> None:
+    state = torch.load(file, weights_only=False)
+    optimizer = state["optimizer_state_dict"]
+    for parameter in range(10, 15):
+        moments = {"exp_avg": torch.ones(parameter, 3), "exp_avg_sq": torch.ones(parameter, 3)}
+        optimizer["state"][parameter] = {**optimizer["state"][0], **moments}
+        optimizer["param_groups"][0]["params"].append(parameter)
+    file.write_bytes(saved(state))
 
 
 def mark_as_baseline(file: Path) -> None:
@@ -291,6 +302,30 @@ ROWS: Final = [
     row(
         PLAIN, PLAIN_STATE, hurt.change_state(optimizer_state_dict="gone"), [Code.STATE_SHAPE], CORRUPT,
         "plain: a text for an optimizer",
+    ),
+    row(
+        PLAIN, PLAIN_STATE, also_train_a_critic, [Code.TENSORS_CHANGED, Code.OPTIMIZER_STRANGE], SOUND,
+        "plain: an optimizer that also trains what lies elsewhere",
+    ),
+    row(
+        PLAIN, "model.safetensors", lambda file: file.write_bytes(safetensors.torch.save({})), [Code.WEIGHTS_MISSING],
+        SHORT, "plain: weights without a tensor",
+    ),
+    row(HF, "optimizer.pt", hurt.save_instead(None), [Code.OPTIMIZER_EMPTY], PARTIAL, "hf: nothing for an optimizer"),
+    row(HF, "scheduler.pt", hurt.save_instead(None), [Code.SCHEDULER_EMPTY], PARTIAL, "hf: nothing for a scheduler"),
+    row(HF, "rng_state.pth", hurt.save_instead(None), [Code.RNG_EMPTY], PARTIAL, "hf: nothing for random states"),
+    row(HF, TRAINER_STATE, hurt.change_json(epoch=1e-8), [], SOUND, "hf: the very beginning of an endless epoch"),
+    row(HF, TRAINER_STATE, hurt.change_json(epoch=5e-324), [], SOUND, "hf: the least of all epochs"),
+    row(
+        PLAIN, PLAIN_STATE, hurt.change_state(epoch=[10**5000]), [Code.PROGRESS_UNTOLD], SOUND,
+        "plain: a number that Python does not write",
+    ),
+    row(
+        PLAIN, PLAIN_STATE, hurt.change_state(global_step=60.5), [Code.PROGRESS_UNTOLD], SOUND, "plain: half a step"
+    ),
+    row(
+        PLAIN, PLAIN_STATE, hurt.change_state(global_step=torch.tensor([3, 4])), [Code.PROGRESS_UNTOLD], SOUND,
+        "plain: two steps",
     ),
     row(
         PLAIN, PLAIN_STATE, hurt.change_state(scheduler_state_dict=7), [Code.STATE_SHAPE], CORRUPT,

@@ -314,6 +314,7 @@ OF_ONE_FILE: Final = frozenset(
         Code.RNG_BASELINE,
         Code.STATE_LEFT_OUT,
         Code.STATE_SHAPE,
+        Code.OPTIMIZER_STRANGE,
         Code.PROGRESS_UNTOLD,
         Code.PROGRESS_ESTIMATED,
     }

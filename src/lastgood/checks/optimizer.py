@@ -10,7 +10,7 @@ from lastgood.facts import Component, Presence
 from lastgood.findings import Code, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from lastgood.facts import Facts, OptimizerFacts, TensorFact
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _LIKE_ITS_PARAMETER: Final = frozenset({"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg"})
 _SCALER: Final = "scaler.pt"
 VANISHING: Final = 1e-8  # a weight of one does not move by it, in float32
-_SHARE_OF_STRANGERS: Final = 0.25  # some jobs train parameters that they do not save with the model
+_FEW: Final = 0.25  # some jobs train parameters that they do not save with the model
+_MOST: Final = 0.5
 
 
 def check_moments_fit_the_weights(facts: Facts) -> Iterator[Finding]:
@@ -36,13 +37,12 @@ def check_moments_fit_the_weights(facts: Facts) -> Iterator[Finding]:
     known = {tensor.shape for tensor in facts.weights.values()}
     shapes_of_moments = [next(iter(moments.values())).shape for moments in alike.values()]
     strangers = [shape for shape in shapes_of_moments if shape not in known]
-    all_trained = optimizer.parameters == len(facts.weights)
-    if strangers and (all_trained or len(strangers) > _SHARE_OF_STRANGERS * len(alike)) and not _is_flat(strangers):
+    few = len(strangers) <= _FEW * len(alike) and optimizer.parameters != len(facts.weights)
+    if strangers and not few and not _is_flat(strangers):
         shapes = ", ".join(str(list(shape)) for shape in sorted(set(strangers))[:3])
+        code = Code.OPTIMIZER_DISAGREES if _is_of_another_model(facts, strangers, alike) else Code.OPTIMIZER_STRANGE
         yield Finding(
-            Code.OPTIMIZER_DISAGREES,
-            home_of(facts, Component.OPTIMIZER),
-            f"it has moments of {shapes}: no weight has that shape",
+            code, home_of(facts, Component.OPTIMIZER), f"it has moments of {shapes}: no weight has that shape"
         )
 
 
@@ -78,6 +78,14 @@ def _alike(optimizer: OptimizerFacts) -> dict[str, Mapping[str, TensorFact]]:
         if key in _LIKE_ITS_PARAMETER:
             found.setdefault(parameter, {})[key] = moment
     return dict(found)
+
+
+def _is_of_another_model(facts: Facts, strangers: Sequence[object], alike: Collection[str]) -> bool:
+    """It names as many parameters as there are weights, and most are others. A job may train what it does not save with
+    the model: a critic, prompts; and some models are saved in other pieces than they are trained in, such as experts.
+    """
+    same_number = facts.optimizer is not None and facts.optimizer.parameters == len(facts.weights)
+    return same_number and len(strangers) > _MOST * len(alike)
 
 
 def _is_flat(shapes: list[tuple[int, ...]]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -103,6 +104,14 @@ def tensors_of(file: FileFacts | None, prefix: str = "") -> dict[str, TensorFact
     return {name.removeprefix(prefix): tensor for name, tensor in tensors if name.startswith(prefix)}
 
 
+def without_weights(homes: Homes, files: Mapping[str, FileFacts]) -> Iterator[Finding]:
+    """Files that bear the name of weights, and hold none."""
+    for home in homes[Component.WEIGHTS]:
+        file = files.get(home)
+        if file is not None and file.format in ("safetensors", "torch") and not file.problems and not file.tensors:
+            yield Finding(Code.WEIGHTS_MISSING, home, "it holds no weights")
+
+
 def weights_of(homes: tuple[str, ...], files: Mapping[str, FileFacts]) -> dict[str, TensorFact]:
     """The model's tensors from all its files; those of an adapter in a folder of its own bear the folder's name."""
     found: dict[str, TensorFact] = {}
@@ -187,10 +196,10 @@ def state_presence(value: Any) -> Presence:
         return Presence.PRESENT
 
 
-def optimizer_presence(value: Any) -> Presence:
-    """As `state_presence`; empty also where its own groups imply a state that is not there."""
+def optimizer_presence(value: Any, *, steps: int | None = None) -> Presence:
+    """As `state_presence`; empty also where its own groups imply a state that is not there, unless no step was made."""
     presence = state_presence(value)
-    if presence is Presence.PRESENT and isinstance(value, dict) and _promises_state(value):
+    if presence is Presence.PRESENT and isinstance(value, dict) and steps != 0 and _promises_state(value):
         return Presence.EMPTY
     return presence
 
@@ -222,7 +231,13 @@ def holding_nothing(homes: Homes, files: Mapping[str, FileFacts]) -> dict[Compon
         component: Presence.EMPTY
         for component, judge in judges.items()
         if any(judge(contents) is Presence.EMPTY for _home, contents in told(homes[component], files))
+        or any(_holds_none(files[home]) for home in homes[component] if home in files)
     }
+
+
+def _holds_none(file: FileFacts) -> bool:
+    """What `torch.save(None)` leaves. Of a file with a problem nothing is told either."""
+    return file.format == "torch" and file.contents is None and not file.problems
 
 
 def number(value: Any) -> float | None:
@@ -258,11 +273,16 @@ def count(value: Any) -> int | None:
     return found if found is not None and found >= 0 else None
 
 
+def epochs(value: Any) -> float | None:
+    """The value, where it can be how many epochs were done, or which one is in work."""
+    found = number(value)
+    return found if found is not None and 0 <= found < _MOST else None
+
+
 def misshapen_state(component: Component, home: str, value: Any) -> Iterator[Finding]:
     """What is there, and can be the state of nothing: every loader would end in the middle of it."""
     if value is not None and not isinstance(value, dict | list | tuple | Opaque):
-        what = "a tensor" if isinstance(value, TensorFact) else shortened(value)
-        yield Finding(Code.STATE_SHAPE, home, f"the {component.value} state is no state but {what}")
+        yield Finding(Code.STATE_SHAPE, home, f"the {component.value} state is no state but {shortened(value)}")
 
 
 def misshapen_states(homes: Homes, files: Mapping[str, FileFacts]) -> Iterator[Finding]:
@@ -274,7 +294,12 @@ def misshapen_states(homes: Homes, files: Mapping[str, FileFacts]) -> Iterator[F
 
 def shortened(value: Any) -> str:
     """As a person reads it: a file may hold anything."""
-    text = repr(value) if not isinstance(value, int) or isinstance(value, bool) or abs(value) < _MOST else "huge"
+    if isinstance(value, TensorFact):
+        return "a tensor"
+    try:
+        text = reprlib.repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        text = "a huge number"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 

@@ -74,6 +74,7 @@ class Forgather:
             (
                 *base.misshapen(files),
                 *base.misshapen_states(homes, files),
+                *base.without_weights(homes, files),
                 *_manifest_findings(files),
                 *_step_findings(homes, files, progress),
             ),
@@ -183,7 +184,7 @@ def _progress(parts: tuple[_Part, ...], homes: base.Homes, files: Mapping[str, F
     schedule = next((told for _home, told in base.told(homes[Component.SCHEDULER], files)), None)
     ranks = [part.rank for part in parts if part.rank is not None]
     raw, told, step = (state.get(key) for key in ("raw_epoch", "epoch", "global_step"))
-    epoch = base.number(raw) if base.number(raw) is not None else base.number(told)
+    epoch = base.epochs(raw) if base.epochs(raw) is not None else base.epochs(told)
     return Progress(
         step=base.count(step),
         epoch=epoch,

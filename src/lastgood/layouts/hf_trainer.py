@@ -64,7 +64,12 @@ class HfTrainer:
             homes,
             components | base.holding_nothing(homes, files),
             _progress(names, files),
-            (*_state_findings(files), *base.misshapen(files), *base.misshapen_states(homes, files)),
+            (
+                *_state_findings(files),
+                *base.misshapen(files),
+                *base.misshapen_states(homes, files),
+                *base.without_weights(homes, files),
+            ),
             weights=base.weights_of(homes[Component.WEIGHTS], files),
             optimizer=next((states.optimizer_facts(told, "", files[home]) for home, told in optimizers), None),
             rng={home: states.rng_kinds(told) for home, told in base.told(homes[Component.RNG], files)},
@@ -145,7 +150,7 @@ def _scales_its_loss(names: frozenset[str], files: Mapping[str, FileFacts]) -> b
 def _progress(names: frozenset[str], files: Mapping[str, FileFacts]) -> Progress:
     facts = files.get(_STATE)
     state: Any = facts.contents if facts and isinstance(facts.contents, dict) else {}
-    step, epoch = base.count(state.get("global_step")), base.number(state.get("epoch"))
+    step, epoch = base.count(state.get("global_step")), base.epochs(state.get("epoch"))
     scheduler = files[_SCHEDULER].contents if _SCHEDULER in files else None
     accumulated = base.whole_number(_arguments(files).get("gradient_accumulation_steps")) or 1
     return Progress(

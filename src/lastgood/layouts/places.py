@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _ALMOST: Final = 1e-6  # what is left of an epoch by rounding
+_MOST: Final = 1e12  # batches: of more, the fraction tells nothing
 
 
 def by_batches(epoch: float | None, done: int | None, batches: int | None) -> Place | None:
@@ -29,11 +30,13 @@ def by_fraction(step: int | None, epoch: float | None, accumulated: int = 1) -> 
         return None
     whole = floor(epoch + _ALMOST)
     part = epoch - whole
-    if part < _ALMOST:
+    if whole and part < _ALMOST:
         batches = step // whole if accumulated == 1 and step % whole == 0 else None
         return Place(whole, batches, batches) if batches else Place(whole, None, None)
     done = (step - whole * round(step / epoch)) * accumulated if whole else step * accumulated
-    return Place(whole + 1, done, max(done, round(done / part))) if done > 0 else None
+    if done <= 0:
+        return None
+    return Place(whole + 1, done, max(done, round(done / part)) if done < part * _MOST else None)
 
 
 def by_loader(state: Any, epoch: float | None, batches: int | None) -> Place | None:

@@ -66,7 +66,12 @@ class Plain:
             homes,
             _components(homes, home, state),
             progress_in(state, _told(home, files, state)),
-            (*_state_findings(home, names, files), *_untold(home, files, state), *base.misshapen(files)),
+            (
+                *_state_findings(home, names, files),
+                *_untold(home, files, state),
+                *base.misshapen(files),
+                *base.without_weights(homes, files),
+            ),
             weights=_weights(homes[Component.WEIGHTS], home, files),
             optimizer=_optimizer(files.get(home or ""), state),
             rng=_rng(home, state),
@@ -163,7 +168,9 @@ def _presence(component: Component, home: str | None, state: Mapping[str, Any]) 
         return Presence.MISSING if legacy else Presence.NOT_APPLICABLE
     if found is None and component in _never_saved(home, state) | _left_out(state):
         return Presence.NOT_APPLICABLE
-    return base.optimizer_presence(found) if component is Component.OPTIMIZER else base.state_presence(found)
+    if component is Component.OPTIMIZER:
+        return base.optimizer_presence(found, steps=_whole(state.get("global_step")))
+    return base.state_presence(found)
 
 
 def _optimizer(file: FileFacts | None, state: Mapping[str, Any]) -> OptimizerFacts | None:
@@ -179,9 +186,11 @@ def _rng(home: str | None, state: Mapping[str, Any]) -> dict[str, frozenset[str]
 def _told(home: str | None, files: Mapping[str, FileFacts], state: Mapping[str, Any]) -> dict[str, Any]:
     """What it counts. Some writers save tensors of one element."""
     file = files.get(home or "")
-    values = file.values if file else {}
+    values = file.values if file else {}  # of those tensors that hold one finite number
     return {
-        key: values.get(key) if isinstance(state[key], TensorFact) else state[key] for key in COUNTS if key in state
+        key: values.get(key, state[key]) if isinstance(state[key], TensorFact) else state[key]
+        for key in COUNTS
+        if key in state
     }
 
 
@@ -189,7 +198,7 @@ def _untold(home: str | None, files: Mapping[str, FileFacts], state: Mapping[str
     """What cannot be, and therefore counts for nothing."""
     told = {key: value for key, value in _told(home, files, state).items() if value is not None}
     for key, value in told.items():
-        if (number := base.number(value)) is None or number < 0:
+        if base.epochs(value) is None or (key != "epoch" and _whole(value) is None):
             yield Finding(Code.PROGRESS_UNTOLD, home, f"{key} is {base.shortened(value)}, and counts for nothing")
     epoch, batches, per_epoch = (base.number(told.get(key)) for key in ("epoch", "step", "total_batches"))
     if epoch is not None and batches is not None and per_epoch is not None and "global_step" not in told:
@@ -205,18 +214,17 @@ def _untold(home: str | None, files: Mapping[str, FileFacts], state: Mapping[str
 
 def _estimated(state: Mapping[str, Any]) -> tuple[str, ...]:
     told = state.get(naming.BASELINE)
-    return tuple(str(name) for name in told) if isinstance(told, list) else ()
+    return tuple(name for name in told if isinstance(name, str)) if isinstance(told, list) else ()
 
 
 def progress_in(state: Mapping[str, Any], told: Mapping[str, Any]) -> Progress:
     """`told`: of `COUNTS` those that are there, as plain values. What cannot be counts for nothing."""
-    epoch = base.number(told.get("epoch"))
-    epoch = None if epoch is None or epoch < 0 else epoch
+    epoch = base.epochs(told.get("epoch"))
     step, batches, per_epoch = (_whole(told.get(key)) for key in ("global_step", "step", "total_batches"))
     place = places.by_batches(epoch, batches, per_epoch) if step is None else None
     loader, scheduler = (_found(component, state)[1] for component in (Component.DATALOADER, Component.SCHEDULER))
     if place is not None and place.done is not None and per_epoch is not None:
-        step = (place.epoch - 1) * per_epoch + place.done
+        step = base.count((place.epoch - 1) * per_epoch + place.done)
     return Progress(
         step=step,
         epoch=epoch,

@@ -44,18 +44,20 @@ def optimizer_facts(value: Any, prefix: str, file: FileFacts) -> OptimizerFacts 
     )
 
 
-def schedule_step(value: Any) -> int | None:
+def schedule_step(value: Any, levels: int = _DEEPEST) -> int | None:
     """The `last_epoch` of a scheduler's state: how often it was stepped. The largest of several side by side.
 
     None also for ReduceLROnPlateau: it counts measurements, and how many steps lie between two of them is not told.
     """
+    if not levels:
+        return None
     if isinstance(value, list | tuple):
-        return max((step for part in value if (step := schedule_step(part)) is not None), default=None)
+        return max((step for part in value if (step := schedule_step(part, levels - 1)) is not None), default=None)
     if not isinstance(value, dict) or "num_bad_epochs" in value:
         return None
     # SequentialLR counts for itself as well; ChainedScheduler leaves that to its parts.
     own = base.whole_number(value.get("last_epoch"))
-    return own if own is not None else schedule_step(value.get("_schedulers"))
+    return own if own is not None else schedule_step(value.get("_schedulers"), levels - 1)
 
 
 def rng_kinds(value: Any) -> frozenset[str]:
