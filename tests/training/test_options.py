@@ -242,6 +242,13 @@ def test_a_step_under_which_nothing_would_be_found_again_is_refused(tmp_path: Pa
     assert not os.path.exists(tmp_path / "output") or os.listdir(tmp_path / "output") == []
 
 
+@pytest.mark.parametrize("epoch", [-1, float("nan"), "1", True, None])
+def test_what_is_no_epoch_is_refused(tmp_path: Path, epoch: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="an epoch is"):
+        manager_of(tmp_path).save(1, model=torch.nn.Linear(2, 2), epoch=epoch)
+    assert os.listdir(tmp_path / "output") == []
+
+
 def test_a_step_and_losses_in_tensors_are_numbers(tmp_path: Path) -> None:
     job, inf = trained(), torch.tensor(float("inf"))
     path = manager_of(tmp_path).save(

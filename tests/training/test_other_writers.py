@@ -210,13 +210,21 @@ def test_that_no_step_is_told_is_said(tmp_path: Path, caplog: pytest.LogCaptureF
     [
         pytest.param({"optimizer_state_dict": "x"}, Damaged, id="a text for the optimizer"),
         pytest.param({"scheduler_state_dict": 7}, Damaged, id="a number for the scheduler"),
-        pytest.param({"model_state_dict": None, "scaler_state_dict": "x"}, Damaged, id="a text for the scaler"),
+        pytest.param({"optimizer_state_dict": [{}]}, ValueError, id="the states of several optimizers"),
         pytest.param(None, Damaged, id="no state at all"),
         pytest.param([1, 2], Damaged, id="a list for a state"),
         pytest.param(
             {"optimizer_state_dict": torch.optim.SGD([torch.ones(1)], lr=0.1).state_dict()}, ValueError,
             id="the optimizer of another model",
         ),
+        pytest.param({"optimizer_state_dict": {"state": {0: {}}}}, ValueError, id="an optimizer without groups"),
+        pytest.param(
+            {"optimizer_state_dict": {"state": {}, "param_groups": [{"lr": 1}]}}, ValueError, id="groups of nothing"
+        ),
+        pytest.param({"rng_states": {"torch_rng_state": [1, 2]}}, ValueError, id="a list for torch's random state"),
+        pytest.param({"rng_states": {"python_rng_state": "x"}}, ValueError, id="a text for Python's random state"),
+        pytest.param({"rng_states": {"numpy_rng_state": 5}}, ValueError, id="a number for NumPy's random state"),
+        pytest.param("weights", Damaged, id="a list for weights"),
     ],
 )  # fmt: skip
 def test_what_is_no_state_of_this_job_is_refused_before_anything_is_changed(
@@ -226,11 +234,51 @@ def test_what_is_no_state_of_this_job_is_refused_before_anything_is_changed(
     torch.save(job.model.state_dict(), tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_text("{}")
     torch.save({**their_state(job), **change} if isinstance(change, dict) else change, tmp_path / "training_state.pt")
+    if change == "weights":
+        torch.save(their_state(job), tmp_path / "training_state.pt")
+        torch.save([1, 2], tmp_path / "pytorch_model.bin")
     other = SmallJob(Recipe(), seed=5)
     before = other.everything()
     with pytest.raises((error, Damaged)):
         loaded(tmp_path, other, level=level)
     assert other.everything() == before
+
+
+def test_the_state_of_another_scheduler_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    job = trained()
+    torch.save({**their_state(job), "model_state_dict": job.model.state_dict()}, tmp_path / "training_state.pt")
+    other = SmallJob(Recipe(), seed=5)
+    other.train(2)
+    other.scheduler = torch.optim.lr_scheduler.LambdaLR(other.optimizer, lambda step: 1 / (step + 1))
+    before = other.everything()
+    with pytest.raises(ValueError, match="scheduler does not fit a LambdaLR: KeyError: 'lr_lambdas'"):
+        loaded(tmp_path, other)
+    assert other.everything() == before
+    other.train(4)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        pytest.param({"epoch_losses": np.array([0.5, 0.25])}, {"epoch_losses": [0.5, 0.25]}, id="losses of NumPy"),
+        pytest.param({"epoch_losses": 0.5}, {"epoch_losses": [0.5]}, id="a single loss"),
+        pytest.param({"metrics": [0.5]}, {"metrics": {"": [0.5]}}, id="metrics without names"),
+        pytest.param({"additional_state": 5}, {"additional_state": {"": 5}}, id="additional state without names"),
+        pytest.param({"global_step": torch.tensor([60])}, {"global_step": 60}, id="a step in a tensor"),
+        pytest.param(
+            {"rng_states": {"numpy_rng_state": np.random.get_state(legacy=False)}}, {}, id="NumPy's other form"
+        ),
+        pytest.param({"rng_states": [1, 2]}, {"epoch": 1}, id="random states of no known form"),
+        pytest.param({"model_state_dict": 3}, {"epoch": 1}, id="no weights beside the weights"),
+        pytest.param({"scaler_state_dict": "x"}, {"epoch": 1}, id="a state that nobody asks for"),
+    ],
+)
+def test_what_other_writers_keep_in_other_forms_is_taken(tmp_path: Path, change: Any, found: dict[str, Any]) -> None:
+    job = trained()
+    torch.save(job.model.state_dict(), tmp_path / "pytorch_model.bin")
+    torch.save({**their_state(job), **change}, tmp_path / "training_state.pt")
+    info = loaded(tmp_path, SmallJob(Recipe()), level=None)
+    assert {key: info[key] for key in found} == found
 
 
 @pytest.mark.parametrize("groups", [[], "as they are"])

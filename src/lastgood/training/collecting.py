@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Required, TypedDict
 import torch
 
 from lastgood.facts import Component
+from lastgood.layouts import base
 from lastgood.training import ranks, rng, state, weights
 from lastgood.training.background import copied
 
@@ -83,7 +84,7 @@ def collect(step: int, options: SaveOptions, parts: Parts) -> Save:
     left_out = _left_out(optimizer, scheduler, options)
     content = {
         "global_step": step,
-        "epoch": parts.get("epoch", 0),
+        "epoch": _epochs(parts.get("epoch", 0)),
         "best_loss": state.as_number(parts.get("best_loss", math.inf)),
         "epoch_losses": [state.as_number(loss) for loss in parts.get("epoch_losses") or ()],
         "metrics": {name: state.as_number(value) for name, value in _named(parts, "metrics").items()},
@@ -115,6 +116,16 @@ def collect(step: int, options: SaveOptions, parts: Parts) -> Save:
     )
 
 
+def _epochs(value: Any) -> float:
+    """TypeError or ValueError where it is no number of epochs."""
+    number = state.as_number(value)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise TypeError(f"an epoch is a number, not {value!r}")
+    if base.epochs(number) is None:
+        raise ValueError(f"an epoch is 0 or above, not {number}")
+    return number
+
+
 def whole_step(step: Any) -> int:
     """TypeError or ValueError where it is no number of steps: what is saved under such a name is never found again."""
     if isinstance(step, bool):
@@ -125,6 +136,8 @@ def whole_step(step: Any) -> int:
         raise TypeError(f"a step is a whole number, not {step!r}") from None
     if number < 0:
         raise ValueError(f"a step is 0 or above, not {number}")
+    if base.count(number) is None:
+        raise ValueError(f"a step is below 2**63, not {number}")
     return number
 
 

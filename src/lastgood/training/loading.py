@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lastgood.checks.optimizer import VANISHING
 from lastgood.errors import Damaged
 from lastgood.findings import MEANINGS, Code, Verdict
-from lastgood.training import ranks, rng, state, weights
+from lastgood.training import ranks, rng, state, undoing, weights
 
 if TYPE_CHECKING:
     from lastgood.facts import Report
@@ -46,27 +46,27 @@ class Loaded:
 def load(folder: str, targets: Targets) -> Loaded:
     """Loads everything that is given and was saved. What was not saved is said, and left as it is.
 
-    Before anything is changed: NotACheckpoint where there are no weights, Damaged where a state is none, ValueError
-    where the optimizer has other groups. What torch raises where weights do not fit.
+    NotACheckpoint where there are no weights, Damaged where a state is none, ValueError where one does not fit: then
+    everything is as it was. What torch raises where weights do not fit: then all but the model is.
     """
     found = state.read_state(folder)
-    state.require_loadable(found, targets.optimizer)
-    alike = _is_alike(found, targets)
-    if targets.device is not None:
-        targets.model.to(targets.device)
-    inner = found.get(state.MODEL)
-    saved = weights.read_weights(folder, state.load_plainly) if inner is None else inner
-    fits = weights.load_weights(targets.model, saved, strict=targets.strict)
+    state.require_loadable(found, {what: getattr(targets, what) for what in ("optimizer", "scheduler", "scaler")})
+    progress, alike = state.progress_of(found, folder), _is_alike(found, targets)
+    saved = weights.read_weights(folder, state.load_plainly, found.get(state.MODEL))
     before = _rates(targets.optimizer)
-    state.restore("optimizer", targets.optimizer, found)
-    state.restore("scheduler", targets.scheduler, found)
-    state.restore("scaler", targets.scaler, found)
-    state.restore_dataloader(targets.dataloader, found)
-    if ranks.is_first():
-        rng.restore_rng_states(found.get(state.RNG))  # last: nothing may be drawn after it
-    else:  # with those of the first, all would draw the same
-        _log.warning("random states are saved of the first process alone: this one's stay as they are")
-    progress = state.progress_of(found, folder)
+    with undoing.as_before_on_error(targets):
+        if targets.device is not None:
+            targets.model.to(targets.device)
+        state.restore("optimizer", targets.optimizer, found)
+        state.restore("scheduler", targets.scheduler, found)
+        state.restore("scaler", targets.scaler, found)
+        state.restore_dataloader(targets.dataloader, found)
+        rng.require_restorable(found.get(state.RNG))
+        fits = weights.load_weights(targets.model, saved, strict=targets.strict)
+        if ranks.is_first():
+            rng.restore_rng_states(found.get(state.RNG))  # last: nothing may be drawn after it
+        else:  # with those of the first, all would draw the same
+            _log.warning("random states are saved of the first process alone: this one's stay as they are")
     _tell_rates(before, _rates(targets.optimizer), progress["global_step"])
     alone = ranks.count() == 1 == found.get("world_size", 1)  # random states are saved of the first process alone
     whole = alone and alike and fits and state.saved_in(found) == _given(targets)
@@ -136,7 +136,7 @@ def _tell_rates(before: list[float], after: list[float], step: int) -> None:
 
 
 def _rates(optimizer: Any) -> list[float]:
-    return [float(group["lr"]) for group in getattr(optimizer, "param_groups", ())]
+    return [float(group["lr"]) for group in getattr(optimizer, "param_groups", ()) if group["lr"] is not None]
 
 
 def _initial_rates(groups: Any) -> list[float]:

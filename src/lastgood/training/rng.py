@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from lastgood.layouts.states import GENERATORS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 _log = logging.getLogger("lastgood")
 _KINDS: Final = {"python": "Python", "numpy": "NumPy", "torch": "torch", "cuda": "CUDA"}
@@ -43,19 +44,34 @@ def save_rng_states() -> dict[str, Any]:
 
 def restore_rng_states(rng_states: Mapping[str, Any] | None) -> None:
     """Sets the generators to these states. Says which are not there, and leaves those as they are."""
-    states = rng_states or {}
+    states = rng_states if isinstance(rng_states, Mapping) else {}
     found = {kind: state for kind in _KINDS if (state := _state_of(kind, states)) is not None}
     wanted = _KINDS.keys() - (set() if torch.cuda.is_available() else {"cuda"})
     if lacking := [name for kind, name in _KINDS.items() if kind in wanted - found.keys()]:
         _log.warning("no random state of %s was saved: what they draw differs from now on", ", ".join(lacking))
-    if "python" in found:
-        random.setstate(_as_tuples(found["python"]))
-    if "numpy" in found:
-        np.random.set_state(tuple(found["numpy"]))  # noqa: NPY002
-    if "torch" in found:
-        torch.set_rng_state(found["torch"].cpu())
+    for kind in found.keys() & _SETTERS.keys():
+        _SETTERS[kind](found[kind])
     if torch.cuda.is_available():
         _restore_cuda(states, found.get("cuda"))
+
+
+def require_restorable(rng_states: Any) -> None:
+    """ValueError where one of them is no state of its generator. The generators are as they were."""
+    before = save_rng_states()
+    states = rng_states if isinstance(rng_states, Mapping) else {}
+    try:
+        for kind, setter in _SETTERS.items():
+            if (state := _state_of(kind, states)) is not None:
+                setter(state)
+    except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the saved random state of {_KINDS[kind]} does not fit: {why}") from error
+    finally:
+        restore_rng_states(before)
+
+
+def _set_numpy(state: Any) -> None:
+    np.random.set_state(state if isinstance(state, dict) else tuple(state))  # noqa: NPY002
 
 
 def without(known: Mapping[str, Any], states: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,6 +96,13 @@ def _restore_cuda(states: Mapping[str, Any], found: Any) -> None:
         torch.cuda.set_rng_state(state.cpu(), device)
     if not every and isinstance(found, torch.Tensor):
         torch.cuda.set_rng_state(found.cpu())
+
+
+_SETTERS: Final[Mapping[str, Callable[[Any], None]]] = {
+    "python": lambda state: random.setstate(_as_tuples(state)),
+    "numpy": _set_numpy,
+    "torch": lambda state: torch.set_rng_state(state.cpu()),
+}
 
 
 def _as_tuples(value: Any) -> Any:

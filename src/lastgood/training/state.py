@@ -34,9 +34,10 @@ _KEYS: Final = {
 }
 _CONTAINERS: Final = (dict, list, tuple, set, collections.OrderedDict, collections.Counter, collections.defaultdict)
 _LEAVES: Final = (
-    *(torch.Tensor, torch.Size, torch.dtype, torch.device, np.ndarray, np.generic),
+    *(torch.Tensor, torch.Size, torch.dtype, torch.device),
     *(str, bytes, bytearray, int, float, complex, type(None)),
 )
+_NUMPY_KINDS: Final = "biufcSU"  # whole and other numbers, bytes and text; no objects
 _NO_SCHEDULER: Final = "constant_lr"
 
 State = Mapping[str, Any]
@@ -78,20 +79,30 @@ def _saved(what: str, state: State) -> Any:
     return next((state[key] for key in _KEYS[what] if state.get(key)), None)
 
 
-def require_loadable(state: State, optimizer: Any) -> None:
-    """To be called before anything is changed. Damaged where a state is none, ValueError where it does not fit."""
-    for what, key in (*((what, key) for what, keys in _KEYS.items() for key in keys), ("model", MODEL)):
+def require_loadable(state: State, wanted: Mapping[str, Any]) -> None:
+    """To be called before anything is changed. Damaged where a state is none, ValueError where it does not fit.
+
+    `wanted`: by "optimizer", "scheduler" and "scaler" what is to get a state; None: nothing.
+    """
+    for what, key in ((what, key) for what, keys in _KEYS.items() for key in keys if wanted.get(what) is not None):
         value = state.get(key)
+        if isinstance(value, list | tuple):
+            raise ValueError(f"the saved state of the {what} is that of several ones, and here is one")  # noqa: TRY004
         if value is not None and not isinstance(value, Mapping):
             raise Damaged(f"the state of the {what} is not loaded: it is no state but a {type(value).__name__}")
-    saved = _saved("optimizer", state) or {}
+    saved, optimizer = _saved("optimizer", state) or {}, wanted.get("optimizer")
     if optimizer is None or not saved.get("param_groups"):
         return
-    there, here = (
-        [len(group["params"]) for group in groups["param_groups"]] for groups in (saved, optimizer.state_dict())
-    )
+    try:
+        there, here = (_lengths(groups["param_groups"]) for groups in (saved, optimizer.state_dict()))
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"the saved state of the optimizer does not fit: {type(error).__name__}: {error}") from error
     if there != here:
         raise ValueError(f"the optimizer's state is of groups of {there} parameters, and here are groups of {here}")
+
+
+def _lengths(groups: Any) -> list[int]:
+    return [len(group["params"]) for group in groups]
 
 
 def restore(what: str, target: Any, state: State) -> None:
@@ -106,7 +117,11 @@ def restore(what: str, target: Any, state: State) -> None:
         _log.warning("the state of the optimizer is empty: its moments start anew")
         if not found.get("param_groups"):
             return
-    target.load_state_dict(found)
+    try:
+        target.load_state_dict(found)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the saved state of the {what} does not fit a {type(target).__name__}: {why}") from error
     _log.info("restored the state of the %s", what)
 
 
@@ -150,11 +165,26 @@ def progress_of(state: State, folder: str) -> dict[str, Any]:
         "epoch": epoch,
         **batches,
         "global_step": _step_by_name(folder) if told.step is None else told.step,
-        "best_loss": state.get("best_loss", float("inf")),
-        "epoch_losses": list(state.get("epoch_losses") or ()),
-        "metrics": dict(state.get("metrics") or {}),
-        "additional_state": dict(state.get("additional_state") or {}),
+        "best_loss": as_number(state.get("best_loss", float("inf"))),
+        "epoch_losses": _losses(state.get("epoch_losses")),
+        "metrics": _by_name("metrics", state),
+        "additional_state": _by_name("additional_state", state),
     }
+
+
+def _losses(value: Any) -> list[Any]:
+    found = value.tolist() if isinstance(value, torch.Tensor | np.ndarray) else value
+    if found is None or isinstance(found, list | tuple):
+        return list(found or ())
+    return [found]
+
+
+def _by_name(key: str, state: State) -> dict[str, Any]:
+    value = state.get(key)
+    if value is None or isinstance(value, Mapping):
+        return dict(value or {})
+    _log.warning('%s were saved without names, as a %s: they are under ""', key, type(value).__name__)
+    return {"": value}
 
 
 def _step_by_name(folder: str) -> int:
@@ -166,12 +196,9 @@ def _step_by_name(folder: str) -> int:
 
 
 def as_number(value: Any) -> Any:
-    """What a tensor without dimensions, or a number of NumPy, holds; anything else as it is."""
-    return (
-        value.item()
-        if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and not value.dim())
-        else value
-    )
+    """What a tensor of one element, or a number of NumPy, holds; anything else as it is."""
+    is_one = isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.numel() == 1)
+    return value.item() if is_one else value
 
 
 def read_state(folder: str) -> dict[str, Any]:
@@ -203,6 +230,8 @@ def first_not_plain(value: Any, path: str = "") -> tuple[str, Any] | None:
         parts = value.items() if isinstance(value, Mapping) else enumerate(value)
         found = (first_not_plain(part, f"{path}[{key!r}]" if path else str(key)) for key, part in parts)
         return next(filter(None, found), None)
+    if isinstance(value, np.ndarray | np.generic):
+        return None if value.dtype.kind in _NUMPY_KINDS else (path, value)
     return None if isinstance(value, _LEAVES) else (path, value)
 
 
@@ -214,7 +243,7 @@ def naming_what_is_not_plain(content: Mapping[str, Any]) -> Iterator[None]:
     except (pickle.PickleError, AttributeError, TypeError) as error:  # each is raised for what cannot be pickled
         found = first_not_plain(content)
         if found is None:
-            raise
+            raise TypeError(f"the state is not saved: {' '.join(str(error).split())[:200]}") from error
         path, value = found
         raise TypeError(
             f"{path} is not saved: a {type(value).__name__} is neither a tensor nor a plain value, and to load it "
@@ -255,7 +284,7 @@ def _numpy_pieces() -> list[Any]:
     """What the arrays and numbers of NumPy in a file are made of, under the names of its first and second version."""
     # They lie in a private module that was renamed; pickling itself tells where.
     array, number = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
-    kinds = {type(np.dtype(kind)) for kind in ("u4", "u8", "i4", "i8", "f4", "f8", "?")}
+    kinds = {type(np.dtype(kind)) for kind in (*np.typecodes["AllInteger"], *np.typecodes["AllFloat"], *"?SU")}
     return [
         *((array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
         *((number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),

@@ -6,6 +6,7 @@ import errno
 import functools
 import json
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import safetensors.torch
@@ -17,7 +18,7 @@ from lastgood.layouts import base
 from lastgood.training.state import save_plainly
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from lastgood.training.state import Load
 
@@ -90,15 +91,23 @@ def without_shared(weights: Weights) -> Weights:
     return kept
 
 
-def read_weights(folder: str, load: Load) -> Weights:
-    """The weights in the folder's own files, from one or several. NotACheckpoint where there are none.
+def read_weights(folder: str, load: Load, inside: Any = None) -> Weights:
+    """Those that lie inside the training state, or in the folder's own files, one or several.
 
-    Damaged where two files hold the same tensor: nothing tells which one is meant.
+    NotACheckpoint where there are none. Damaged where something else is there, or two files hold the same tensor:
+    nothing tells which one is meant.
     """
+    if isinstance(inside, Mapping) and inside:
+        return dict(inside)
+    files = _weight_files(folder)
+    if not files:
+        raise NotACheckpoint(f"{folder} holds no weights")
     weights: Weights = {}
-    for name in _weight_files(folder):
+    for name in files:
         path = os.path.join(folder, name)
         found = safetensors.torch.load_file(path) if name.endswith(".safetensors") else load(path)
+        if not isinstance(found, Mapping):
+            raise Damaged(f"{path} holds no weights but a {type(found).__name__}")
         if twice := found.keys() & weights.keys():
             raise Damaged(f"{path}: {min(twice)} is in another file as well: files of two saves may be mixed")
         weights |= found
@@ -117,7 +126,7 @@ def _weight_files(folder: str) -> Sequence[str]:
                 return sorted(set(json.load(file)["weight_map"].values()))
         if shards := [name for name in base.weight_files(names) if name.endswith(ending)]:
             return shards
-    raise NotACheckpoint(f"{folder} holds no weights")
+    return ()
 
 
 def load_weights(model: Any, weights: Weights, *, strict: bool) -> bool:
