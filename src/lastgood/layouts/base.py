@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import reprlib
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lastgood.facts import Component, OptimizerFacts, Presence, TensorFact
 from lastgood.findings import Code, Finding
 from lastgood.formats.inert_pickle import Opaque
+from lastgood.layouts import counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,12 +63,7 @@ class Layout(Protocol):
         ...
 
 
-_COUNTS: Final = frozenset(  # no metrics
-    {"global_step", "step", "epoch", "raw_epoch", "total_batches", "batch_size", "world_size"}
-)
 MOST_RANKS: Final = 100_000
-_MOST: Final = 1 << 63  # whatever is counted, it is less
-_SHOWN: Final = 40
 _SHARD: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
 SINGLE_WEIGHTS: Final = (
     "model.safetensors",
@@ -240,49 +234,10 @@ def _holds_none(file: FileFacts) -> bool:
     return file.format == "torch" and file.contents is None and not file.problems
 
 
-def number(value: Any) -> float | None:
-    """The value, where it is a finite number, and no float would overflow: JSON files may say NaN, answers may not."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    sound = isfinite(value) if isinstance(value, float) else -_MOST < value < _MOST
-    return value if sound else None
-
-
-def numbers(values: Any) -> tuple[float, ...]:
-    """Those of a list's entries that are finite numbers."""
-    found = [number(value) for value in values] if isinstance(values, list | tuple) else []
-    return tuple(float(value) for value in found if value is not None)
-
-
-def metrics_in(state: Mapping[Any, Any]) -> dict[str, float]:
-    """What was measured, where it stands among the state's own entries: `best_loss`, `metrics.f1`."""
-    nested = state.get("metrics")
-    entries = {**state, **(nested if isinstance(nested, dict) else {})}
-    measured = ((str(key), number(value)) for key, value in entries.items() if str(key) not in _COUNTS)
-    return {key: value for key, value in measured if value is not None}
-
-
-def whole_number(value: Any) -> int | None:
-    found = number(value)
-    return found if isinstance(found, int) else None
-
-
-def count(value: Any) -> int | None:
-    """The value, where it can count what was done."""
-    found = whole_number(value)
-    return found if found is not None and found >= 0 else None
-
-
-def epochs(value: Any) -> float | None:
-    """The value, where it can be how many epochs were done, or which one is in work."""
-    found = number(value)
-    return found if found is not None and 0 <= found < _MOST else None
-
-
 def misshapen_state(component: Component, home: str, value: Any) -> Iterator[Finding]:
     """What is there, and can be the state of nothing: every loader would end in the middle of it."""
     if value is not None and not isinstance(value, dict | list | tuple | Opaque):
-        yield Finding(Code.STATE_SHAPE, home, f"the {component.value} state is no state but {shortened(value)}")
+        yield Finding(Code.STATE_SHAPE, home, f"the {component.value} state is no state but {counts.shortened(value)}")
 
 
 def misshapen_states(homes: Homes, files: Mapping[str, FileFacts]) -> Iterator[Finding]:
@@ -290,17 +245,6 @@ def misshapen_states(homes: Homes, files: Mapping[str, FileFacts]) -> Iterator[F
     for component in (Component.OPTIMIZER, Component.SCHEDULER, Component.SCALER):
         for home, contents in told(homes.get(component, ()), files):
             yield from misshapen_state(component, home, contents)
-
-
-def shortened(value: Any) -> str:
-    """As a person reads it: a file may hold anything."""
-    if isinstance(value, TensorFact):
-        return "a tensor"
-    try:
-        text = reprlib.repr(value)
-    except ValueError:  # Python writes no number of more than 4300 digits
-        text = "a huge number"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _in_own_folder(names: frozenset[str], wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.facts import Component, OptimizerFacts, Presence, Progress
 from lastgood.findings import Code, Finding
-from lastgood.layouts import base, places, states
+from lastgood.layouts import base, counts, places, states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -125,7 +125,7 @@ def _promised(files: Mapping[str, FileFacts]) -> Mapping[str, Mapping[str, Any]]
 
 
 def _recorded_world_size(files: Mapping[str, FileFacts]) -> int | None:
-    return base.whole_number(_manifest(files).get("world_size"))
+    return counts.whole_number(_manifest(files).get("world_size"))
 
 
 def _missing_ranks(
@@ -184,13 +184,13 @@ def _progress(parts: tuple[_Part, ...], homes: base.Homes, files: Mapping[str, F
     schedule = next((told for _home, told in base.told(homes[Component.SCHEDULER], files)), None)
     ranks = [part.rank for part in parts if part.rank is not None]
     raw, told, step = (state.get(key) for key in ("raw_epoch", "epoch", "global_step"))
-    epoch = base.epochs(raw) if base.epochs(raw) is not None else base.epochs(told)
+    epoch = counts.epochs(raw) if counts.epochs(raw) is not None else counts.epochs(told)
     return Progress(
-        step=base.count(step),
+        step=counts.count(step),
         epoch=epoch,
         world_size=_recorded_world_size(files) or (max(ranks) + 1 if ranks else None),
         schedule_step=states.schedule_step(schedule),
-        metrics=base.metrics_in(state),
-        place=places.by_fraction(base.count(step), epoch),
+        metrics=counts.metrics_in(state),
+        place=places.by_fraction(counts.count(step), epoch),
         rates=states.last_rates(schedule),
     )

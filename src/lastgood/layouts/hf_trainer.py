@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.facts import Component, Presence, Progress
 from lastgood.findings import Code, Finding
-from lastgood.layouts import base, places, states
+from lastgood.layouts import base, counts, places, states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -97,7 +97,7 @@ def _state_findings(files: Mapping[str, FileFacts]) -> Iterator[Finding]:
     facts = files.get(_STATE)
     if facts and not facts.problems and facts.format == "json":
         state = facts.contents if isinstance(facts.contents, dict) else {}
-        if base.count(state.get("global_step")) is None:
+        if counts.count(state.get("global_step")) is None:
             yield Finding(Code.TRAINING_STATE_MISSING, _STATE, "it holds no training state: no global_step")
 
 
@@ -127,7 +127,7 @@ def recorded_processes(files: Mapping[str, FileFacts]) -> int | None:
     """As its arguments tell. Where every node saves for itself, each disk has the files of its own processes only."""
     arguments = _arguments(files)
     recorded = None if arguments.get("save_on_each_node") else _attributes(arguments.get("distributed_state"))
-    return base.whole_number((recorded or {}).get("num_processes"))
+    return counts.whole_number((recorded or {}).get("num_processes"))
 
 
 def _arguments(files: Mapping[str, FileFacts]) -> Mapping[str, Any]:
@@ -150,9 +150,9 @@ def _scales_its_loss(names: frozenset[str], files: Mapping[str, FileFacts]) -> b
 def _progress(names: frozenset[str], files: Mapping[str, FileFacts]) -> Progress:
     facts = files.get(_STATE)
     state: Any = facts.contents if facts and isinstance(facts.contents, dict) else {}
-    step, epoch = base.count(state.get("global_step")), base.epochs(state.get("epoch"))
+    step, epoch = counts.count(state.get("global_step")), counts.epochs(state.get("epoch"))
     scheduler = files[_SCHEDULER].contents if _SCHEDULER in files else None
-    accumulated = base.whole_number(_arguments(files).get("gradient_accumulation_steps")) or 1
+    accumulated = counts.whole_number(_arguments(files).get("gradient_accumulation_steps")) or 1
     return Progress(
         step=step,
         epoch=epoch,
@@ -161,7 +161,7 @@ def _progress(names: frozenset[str], files: Mapping[str, FileFacts]) -> Progress
         metrics=_metrics(state),
         best=_last_part(state.get("best_model_checkpoint")),
         place=places.by_fraction(step, epoch, accumulated),
-        losses=base.numbers([entry.get("loss") for entry in _logged(state)]),
+        losses=counts.numbers([entry.get("loss") for entry in _logged(state)]),
         rates=states.last_rates(scheduler),
     )
 
@@ -177,7 +177,7 @@ def _metrics(state: Mapping[str, Any]) -> dict[str, float]:
         name: value
         for entry in _logged(state)
         if entry.get("step") == state.get("global_step")
-        for name, value in base.metrics_in(entry).items()
+        for name, value in counts.metrics_in(entry).items()
     }
 
 

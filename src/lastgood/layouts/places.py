@@ -6,7 +6,7 @@ from math import ceil, floor
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.facts import Place
-from lastgood.layouts import base
+from lastgood.layouts import counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,10 +43,10 @@ def by_loader(state: Any, epoch: float | None, batches: int | None) -> Place | N
     """Of the state of a data loader: our own, or torchdata's StatefulDataLoader. `epoch`: how many are done."""
     if not isinstance(state, dict):
         return None
-    size, position, length = (base.count(state.get(key)) for key in ("batch_size", "position", "length"))
+    size, position, length = (counts.count(state.get(key)) for key in ("batch_size", "position", "length"))
     if position is not None and length is not None and size:
-        whole = base.count(state.get("batches")) or ceil(length / size)  # fewer where the last one is dropped
-        return _of_ours(base.count(state.get("epoch")) or 0, min(ceil(position / size), whole), whole)
+        whole = counts.count(state.get("batches")) or ceil(length / size)  # fewer where the last one is dropped
+        return _of_ours(counts.count(state.get("epoch")) or 0, min(ceil(position / size), whole), whole)
     done = _given_out(state)
     if done is None or epoch is None:
         return None
@@ -64,9 +64,9 @@ def _of_ours(epochs_done: int, done: int, batches: int | None) -> Place:
 
 def _given_out(state: Mapping[Any, Any]) -> int | None:
     """torchdata 0.11: with loader workers the count lies in a snapshot, and some batches may have followed it."""
-    count = base.count(state.get("_num_yielded"))
+    count = counts.count(state.get("_num_yielded"))
     snapshot = state.get("_snapshot")
     if count is not None or not isinstance(snapshot, dict):
         return count
-    counted, since = base.count(snapshot.get("_snapshot_step")), state.get("_steps_since_snapshot")
-    return None if counted is None else counted + (base.count(since) or 0)
+    counted, since = counts.count(snapshot.get("_snapshot_step")), state.get("_steps_since_snapshot")
+    return None if counted is None else counted + (counts.count(since) or 0)

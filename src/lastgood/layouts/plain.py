@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lastgood import naming
 from lastgood.facts import Component, Presence, Progress, TensorFact
 from lastgood.findings import Code, Finding
-from lastgood.layouts import base, places, states
+from lastgood.layouts import base, counts, places, states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -153,7 +153,7 @@ def _left_out(state: Mapping[str, Any]) -> frozenset[Component]:
 
 def _whole(value: Any) -> int | None:
     """A tensor's number is read as a float."""
-    return base.count(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return counts.count(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _found(component: Component, state: Mapping[str, Any]) -> tuple[str, Any]:
@@ -198,9 +198,9 @@ def _untold(home: str | None, files: Mapping[str, FileFacts], state: Mapping[str
     """What cannot be, and therefore counts for nothing."""
     told = {key: value for key, value in _told(home, files, state).items() if value is not None}
     for key, value in told.items():
-        if base.epochs(value) is None or (key != "epoch" and _whole(value) is None):
-            yield Finding(Code.PROGRESS_UNTOLD, home, f"{key} is {base.shortened(value)}, and counts for nothing")
-    epoch, batches, per_epoch = (base.number(told.get(key)) for key in ("epoch", "step", "total_batches"))
+        if counts.epochs(value) is None or (key != "epoch" and _whole(value) is None):
+            yield Finding(Code.PROGRESS_UNTOLD, home, f"{key} is {counts.shortened(value)}, and counts for nothing")
+    epoch, batches, per_epoch = (counts.number(told.get(key)) for key in ("epoch", "step", "total_batches"))
     if epoch is not None and batches is not None and per_epoch is not None and "global_step" not in told:
         if batches > per_epoch:
             yield Finding(
@@ -219,20 +219,20 @@ def _estimated(state: Mapping[str, Any]) -> tuple[str, ...]:
 
 def progress_in(state: Mapping[str, Any], told: Mapping[str, Any]) -> Progress:
     """`told`: of `COUNTS` those that are there, as plain values. What cannot be counts for nothing."""
-    epoch = base.epochs(told.get("epoch"))
+    epoch = counts.epochs(told.get("epoch"))
     step, batches, per_epoch = (_whole(told.get(key)) for key in ("global_step", "step", "total_batches"))
     place = places.by_batches(epoch, batches, per_epoch) if step is None else None
     loader, scheduler = (_found(component, state)[1] for component in (Component.DATALOADER, Component.SCHEDULER))
     if place is not None and place.done is not None and per_epoch is not None:
-        step = base.count((place.epoch - 1) * per_epoch + place.done)
+        step = counts.count((place.epoch - 1) * per_epoch + place.done)
     return Progress(
         step=step,
         epoch=epoch,
-        world_size=base.whole_number(state.get("world_size")),
+        world_size=counts.whole_number(state.get("world_size")),
         schedule_step=states.schedule_step(scheduler),
         counts_batches=place is not None,
-        metrics=base.metrics_in(state),
+        metrics=counts.metrics_in(state),
         place=place or places.by_loader(loader, epoch, per_epoch),
-        losses=base.numbers(state.get("epoch_losses")),
+        losses=counts.numbers(state.get("epoch_losses")),
         rates=states.last_rates(scheduler),
     )

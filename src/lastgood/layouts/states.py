@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood import naming
 from lastgood.facts import OptimizerFacts, Presence, TensorFact
-from lastgood.layouts import base
+from lastgood.layouts import base, counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,7 +56,7 @@ def schedule_step(value: Any, levels: int = _DEEPEST) -> int | None:
     if not isinstance(value, dict) or "num_bad_epochs" in value:
         return None
     # SequentialLR counts for itself as well; ChainedScheduler leaves that to its parts.
-    own = base.whole_number(value.get("last_epoch"))
+    own = counts.whole_number(value.get("last_epoch"))
     return own if own is not None else schedule_step(value.get("_schedulers"), levels - 1)
 
 
@@ -75,7 +75,7 @@ def is_baseline(value: Any) -> bool:
 def last_rates(value: Any) -> tuple[float, ...]:
     """The learning rates that a scheduler gave last, as its state tells."""
     told = value.get("_last_lr") if isinstance(value, dict) else None
-    rates = [base.number(rate) for rate in told] if isinstance(told, list | tuple) else []
+    rates = [counts.number(rate) for rate in told] if isinstance(told, list | tuple) else []
     return tuple(float(rate) for rate in rates if rate is not None)
 
 
@@ -134,7 +134,7 @@ def _moments(optimizer: dict[Any, Any]) -> Iterator[tuple[str, TensorFact]]:
 
 
 def _scalar(value: Any, path: str, values: Mapping[str, float]) -> float | None:
-    return values.get(path) if isinstance(value, TensorFact) else base.number(value)
+    return values.get(path) if isinstance(value, TensorFact) else counts.number(value)
 
 
 def _whole(value: float | None) -> Iterator[int]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Required, TypedDict
 import torch
 
 from lastgood.facts import Component
-from lastgood.layouts import base
+from lastgood.layouts import counts
 from lastgood.training import ranks, rng, state, weights
 from lastgood.training.background import copied
 
@@ -121,7 +121,7 @@ def _epochs(value: Any) -> float:
     number = state.as_number(value)
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise TypeError(f"an epoch is a number, not {value!r}")
-    if base.epochs(number) is None:
+    if counts.epochs(number) is None:
         raise ValueError(f"an epoch is 0 or above, not {number}")
     return number
 
@@ -136,7 +136,7 @@ def whole_step(step: Any) -> int:
         raise TypeError(f"a step is a whole number, not {step!r}") from None
     if number < 0:
         raise ValueError(f"a step is 0 or above, not {number}")
-    if base.count(number) is None:
+    if counts.count(number) is None:
         raise ValueError(f"a step is below 2**63, not {number}")
     return number
 
