@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import errno
 import os
 import random
 import resource
 import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pytest
@@ -20,7 +24,7 @@ import torch
 from lastgood import naming
 from lastgood.errors import Damaged, LastgoodError
 from lastgood.settings import Settings
-from lastgood.training import CheckpointManager, saving, state, weights
+from lastgood.training import CheckpointManager, SaveOptions, collecting, plainly, saving, weights
 from lastgood.training.background import copied
 from lastgood.verify import verify
 from small_job import Recipe, SmallJob
@@ -216,7 +220,7 @@ def test_a_signal_while_the_last_save_is_waited_for_ends_neither_the_job_nor_the
 
 def test_a_full_disk_is_told_as_one() -> None:
     with pytest.raises(OSError, match="No space left on device"):
-        state.save_plainly({"weights": torch.zeros(1 << 20)}, "/dev/full")
+        plainly.save({"weights": torch.zeros(1 << 20)}, "/dev/full")
 
 
 def test_a_disk_that_fills_in_the_middle_is_told_as_one(tmp_path: Path) -> None:
@@ -224,7 +228,7 @@ def test_a_disk_that_fills_in_the_middle_is_told_as_one(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
-            state.save_plainly({"weights": torch.zeros(1 << 20)}, str(tmp_path / "training_state.pt"))
+            plainly.save({"weights": torch.zeros(1 << 20)}, str(tmp_path / "training_state.pt"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
@@ -366,12 +370,107 @@ def test_what_a_save_does_not_take_is_named(manager: CheckpointManager) -> None:
         manager.save(1)  # type: ignore[call-arg]
 
 
+_LAST: Final = """
+import sys, torch
+from lastgood.settings import Settings
+from lastgood.training import CheckpointManager
+model = torch.nn.Linear(2000, 2000)
+manager = CheckpointManager(sys.argv[1], settings=Settings(url="http://127.0.0.1:1"), async_save=True)
+manager.save(1, model=model)
+manager.save(2, model=model)
+"""
+
+
+def test_the_last_save_of_a_job_that_just_ends_is_there(tmp_path: Path) -> None:
+    """Files of several pieces are listed by threads, and a Python that ends starts none."""
+    done = subprocess.run([sys.executable, "-c", _LAST, tmp_path], capture_output=True, text=True, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-1", "checkpoint-2"]
+    assert verify(str(tmp_path / "checkpoint-2")).verdict == "partial"  # it has no optimizer
+
+
+def test_copies_of_views_that_are_resolved_do_not_take_each_others_place() -> None:
+    made = copied({name: torch.rand(300, 200, dtype=torch.complex64).conj() for name in "abcdef"} | {"n": 1})
+    again = {name: torch.full((300, 200), float(n), dtype=torch.complex64).conj() for n, name in enumerate("abcdef")}
+    found = copied(again)
+    assert all(torch.equal(found[name], again[name]) for name in again)
+    assert made["n"] == 1
+    kept = weights.without_shared(again)
+    assert {name: tensor[0, 0].item().real for name, tensor in kept.items()} == dict(
+        zip("abcdef", range(6), strict=True)
+    )
+
+
+def test_ctrl_c_in_the_middle_of_a_save_is_ctrl_c(tmp_path: Path) -> None:
+    class Stopped:
+        """A file of which the second piece is never written."""
+
+        def __reduce__(self) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        plainly.save({"weights": torch.zeros(1 << 20), "then": Stopped()}, str(tmp_path / "training_state.pt"))
+
+
+def test_why_a_block_is_left_counts_more_than_a_save_that_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "write", _fail)
+
+    def leave() -> None:
+        with CheckpointManager(tmp_path / "output", settings=NOBODY, async_save=True) as manager:
+            manager.save(1, model=torch.nn.Linear(2, 2))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        leave()
+
+
+def test_closing_twice_takes_no_signal_from_who_has_it_since(tmp_path: Path) -> None:
+    manager = CheckpointManager(tmp_path / "output", settings=NOBODY)
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        manager.save_on_signals(signal.SIGUSR1)
+        manager.save_on_signals(signal.SIGUSR1)
+        manager.close()
+        assert signal.getsignal(signal.SIGUSR1) == before
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        manager.close()
+        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
+        with pytest.raises(OSError, match="Invalid argument"):
+            manager.save_on_signals(signal.SIGUSR1, signal.SIGKILL)
+        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_the_room_that_a_save_takes_is_that_of_what_it_writes(tmp_path: Path) -> None:
+    def bytes_of(value: Any, **options: Any) -> int:
+        parts: Any = {"model": torch.nn.Linear(2, 2), "additional_state": {"value": value}}
+        return collecting.collect(1, SaveOptions.of(None, **options), parts).bytes
+
+    least = bytes_of(0)
+    wide = torch.sparse_coo_tensor(
+        torch.tensor([[0, 5], [1, 7]]), torch.ones(2), (2_000_000, 2_000_000), check_invariants=True
+    )
+    assert bytes_of(wide) - least < 1000
+    assert 10**8 <= bytes_of(np.zeros(10**8, np.uint8)) - least < 1.1 * 10**8
+    assert bytes_of(torch.zeros(10**6), compress_state=True) - least > 7.9 * 10**6
+
+
 def test_numbers_of_numpy_are_numbers(manager: CheckpointManager) -> None:
-    metrics = {"f1": np.float32(0.5), "count": np.int16(3)}
-    path = manager.save(1, model=torch.nn.Linear(2, 2), best_loss=float(np.float16(0.25)), metrics=metrics)
+    metrics = {
+        "f1": np.float32(0.5),
+        "count": np.int16(3),
+        "by": {"class": np.float16(1)},
+        "map": np.zeros(3, np.uint8),
+    }
+    losses: Any = np.array([0.5, 0.25])
+    path = manager.save(1, model=torch.nn.Linear(2, 2), best_loss=0.25, metrics=metrics, epoch_losses=losses)
     manager.wait()
     found = CheckpointManager.load_checkpoint(path, torch.nn.Linear(2, 2))
-    assert (found["best_loss"], found["metrics"]) == (0.25, {"f1": 0.5, "count": 3})
+    assert (found["epoch_losses"], found["metrics"]["f1"], found["metrics"]["count"]) == ([0.5, 0.25], 0.5, 3)
+    assert found["metrics"]["map"].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -388,6 +487,18 @@ def test_numbers_of_numpy_are_numbers(manager: CheckpointManager) -> None:
         pytest.param(
             {"additional_state": {"f": lambda: 1}}, "additional_state['f'] is not saved: a function", id="a function"
         ),
+        pytest.param(
+            {"additional_state": {"d": collections.defaultdict(list)}},
+            "additional_state['d'] is not saved: a defaultdict", id="a dictionary with a function",
+        ),
+        pytest.param(
+            {"additional_state": {"of": {PurePath("a"): 1}}},
+            "additional_state['of'], of which a key is not saved: a PurePosixPath", id="a key",
+        ),
+        pytest.param(
+            {"additional_state": {"o": np.array([None])}}, "additional_state['o'] is not saved: a ndarray", id="objects"
+        ),
+        pytest.param({"epoch_losses": "abc"}, "losses are numbers, not 'abc'", id="a text for losses"),
         pytest.param(
             {"metrics": {"lock": threading.Lock()}}, "metrics['lock'] is not saved: a lock", id="what cannot be pickled"
         ),

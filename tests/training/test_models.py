@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,6 +215,20 @@ def test_weights_of_every_kind_come_back(
     CheckpointManager.load_checkpoint(path, other)
     found = other.kind.dequantize() if other.kind.is_quantized else other.kind
     assert torch.equal(found.to_dense().real.float(), torch.eye(3))
+
+
+def test_what_a_module_keeps_beside_its_weights_is_named_where_it_could_not_be_loaded(
+    manager: CheckpointManager,
+) -> None:
+    class Dated(nn.Linear):  # type: ignore[misc]
+        def get_extra_state(self) -> Any:
+            return datetime(2026, 1, 1, tzinfo=UTC)
+
+    model = Dated(2, 2)
+    model.config = Config()
+    with pytest.raises(TypeError, match="_extra_state is not saved: a datetime"):
+        manager.save(1, model=model)
+    assert os.listdir(manager.folder) == []
 
 
 def test_a_configuration_of_more_than_json_is_saved_in_words(manager: CheckpointManager) -> None:

@@ -196,6 +196,17 @@ def test_other_pieces_of_data_and_weights_without_a_place_are_no_exact_continuat
     start = manager_of(tmp_path).resume(other.model, other.optimizer, other.scheduler, None, other.loader)
     assert start is not None
     assert not start.exact
+    other = SmallJob(Recipe())
+    for changed in (
+        (SmallJob(Recipe()).model.to(torch.bfloat16), None),
+        (None, torch.optim.lr_scheduler.CosineAnnealingLR(SmallJob(Recipe()).optimizer, 5)),
+    ):
+        model, scheduler = changed
+        start = manager_of(tmp_path).resume(
+            model or other.model, other.optimizer, scheduler or other.scheduler, None, SmallJob(Recipe()).loader
+        )
+        assert start is not None
+        assert not start.exact
     larger = torch.nn.Sequential(*job.model, torch.nn.Linear(1, 1))
     start = manager_of(tmp_path).resume(larger, job.optimizer, job.scheduler, None, job.loader, strict=False)
     assert start is not None
@@ -247,6 +258,12 @@ def test_what_is_no_epoch_is_refused(tmp_path: Path, epoch: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="an epoch is"):
         manager_of(tmp_path).save(1, model=torch.nn.Linear(2, 2), epoch=epoch)
     assert os.listdir(tmp_path / "output") == []
+
+
+@pytest.mark.parametrize("wrong", ["", 1, 0.5])
+def test_what_is_neither_a_word_nor_a_path_is_no_place_to_go_on_from(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(SettingsError, match="true, false or a path is expected"):
+        manager_of(tmp_path, resume_from_checkpoint=wrong)
 
 
 def test_a_step_and_losses_in_tensors_are_numbers(tmp_path: Path) -> None:

@@ -244,6 +244,23 @@ def test_what_is_no_state_of_this_job_is_refused_before_anything_is_changed(
     assert other.everything() == before
 
 
+def test_the_state_of_another_optimizer_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    job = SmallJob(Recipe("SGD"))
+    job.train(3)
+    torch.save({**their_state(job), "model_state_dict": job.model.state_dict()}, tmp_path / "training_state.pt")
+    other = SmallJob(Recipe("AdamW"), seed=5)
+    other.train(2)
+    before = other.everything()
+    with pytest.raises(ValueError, match="optimizer does not fit a AdamW: KeyError"):
+        loaded(tmp_path, other)
+    assert other.everything() == before
+    other.train(4)
+    with pytest.raises(TypeError, match="a DataLoader does not tell where in the data it stands"):
+        loaded(tmp_path, other, dataloader=torch.utils.data.DataLoader([1]))
+    with pytest.raises(TypeError, match="the optimizer is one object with a load_state_dict"):
+        CheckpointManager.load_checkpoint(tmp_path, other.model, [other.optimizer])
+
+
 def test_the_state_of_another_scheduler_leaves_everything_as_it_was(tmp_path: Path) -> None:
     job = trained()
     torch.save({**their_state(job), "model_state_dict": job.model.state_dict()}, tmp_path / "training_state.pt")

@@ -168,6 +168,8 @@ def _scan_in_threads(pieces: Sequence[Piece], on_bytes: Callable[[int], None], t
     pool = ThreadPoolExecutor(threads, "lastgood-scan")
     try:
         return scan_with(pool, pieces, _one_at_a_time(on_bytes))
+    except RuntimeError:  # Python is about to end and starts no thread any more: a job's last save is being listed
+        return [scan_piece(piece, on_bytes) for piece in pieces]
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -60,6 +60,7 @@ def copied(value: Any) -> Any:
 class _Copies:
     def __init__(self) -> None:
         self._storages: dict[tuple[torch.device, int], Any] = {}
+        self._resolved: list[Any] = []  # kept: another one would come to lie where the last one was
         self._devices: set[torch.device] = set()
 
     def of(self, value: Any) -> Any:
@@ -83,6 +84,7 @@ class _Copies:
 
     def _tensor(self, tensor: Any) -> Any:
         tensor = tensor.resolve_conj().resolve_neg()
+        self._resolved.append(tensor)
         plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
         if not plain or tensor.layout is not torch.strided or tensor.is_quantized:
             return tensor.cpu().clone()  # those of other kinds know themselves how they are copied

@@ -15,11 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Required, TypedDict
 
+import numpy as np
 import torch
 
 from lastgood.facts import Component
 from lastgood.layouts import counts
-from lastgood.training import ranks, rng, state, weights
+from lastgood.training import plainly, ranks, rng, state, weights
 from lastgood.training.background import copied
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _MARGIN: Final = 1.02  # headers, names, JSON
 _LEAST: Final = 1 << 20
+_INDEX: Final = 8  # of a sparse value in each dimension
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Save:
 
     def copied(self) -> Save:
         """As the job's state is now, whatever it trains meanwhile; the tokenizer alone is the job's own."""
-        with state.naming_what_is_not_plain(self.content):
+        with plainly.naming_offenders(self.content):
             content, own, config, generation = copied((dict(self.content), self.weights, self.config, self.generation))
         return replace(self, content=content, weights=own, config=config, generation=generation)
 
@@ -55,7 +57,8 @@ class Save:
         """What it takes on the disk, about."""
         storages: dict[Any, int] = {}
         _measure((self.content, self.weights), storages)
-        return int(sum(storages.values()) * _MARGIN) + _LEAST
+        copies = 2 if self.packed else 1  # before and after
+        return int(sum(storages.values()) * _MARGIN * copies) + _LEAST
 
 
 class Parts(TypedDict, total=False):
@@ -86,7 +89,7 @@ def collect(step: int, options: SaveOptions, parts: Parts) -> Save:
         "global_step": step,
         "epoch": _epochs(parts.get("epoch", 0)),
         "best_loss": state.as_number(parts.get("best_loss", math.inf)),
-        "epoch_losses": [state.as_number(loss) for loss in parts.get("epoch_losses") or ()],
+        "epoch_losses": [state.as_number(loss) for loss in state.losses_in(parts.get("epoch_losses"))],
         "metrics": {name: state.as_number(value) for name, value in _named(parts, "metrics").items()},
         "additional_state": dict(_named(parts, "additional_state")),
         **_circumstances(dataloader),
@@ -183,7 +186,12 @@ def _measure(value: Any, storages: dict[Any, int]) -> None:
             storage = value.untyped_storage()
             storages[value.device, storage.data_ptr()] = storage.nbytes()
         else:
-            storages[id(value)] = value.numel() * value.element_size()
+            count = value._nnz() if value.is_sparse else value.numel()  # noqa: SLF001 - it has no public name
+            storages[id(value)] = count * (value.element_size() + _INDEX * value.dim() * value.is_sparse)
+    elif isinstance(value, np.ndarray):
+        storages[id(value)] = value.nbytes
+    elif isinstance(value, bytes | bytearray | str):
+        storages[id(value)] = len(value)
     elif isinstance(value, Mapping):
         for part in value.values():
             _measure(part, storages)

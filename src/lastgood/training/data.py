@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import operator
 import os
 import random
 import signal
@@ -99,7 +100,8 @@ class ResumableLoader:
     """
 
     def __init__(self, samples: Sized, batch_size: int, *, seed: int = SEED, **options: Any) -> None:
-        self.order, self.batch_size = ShuffledOrder(len(samples), seed=seed), batch_size
+        seed, self.batch_size = operator.index(seed), operator.index(batch_size)
+        self.order = ShuffledOrder(len(samples), seed=seed)
         # A loader draws one number as each iteration begins: from torch's own generator, a resumed run would draw
         # one more than an uninterrupted run.
         self._generator = options["generator"] = _own_generator(seed)
@@ -136,7 +138,9 @@ def outlive_signals(worker: int, then: Callable[[int], Any] | None = None) -> No
     another loader: `worker_init_fn=outlive_signals`. `then`: what it would have called otherwise.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, USUAL)
-    threading.Thread(target=_end_when_the_loader_asks, args=(os.getppid(),), daemon=True).start()
+    loader = multiprocessing.parent_process()  # not the parent in any case: that may be a server that forks
+    asker = loader.pid if loader is not None else os.getppid()
+    threading.Thread(target=_end_when_the_loader_asks, args=(asker,), daemon=True).start()
     if then is not None:
         then(worker)
 

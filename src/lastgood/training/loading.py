@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.checks.optimizer import VANISHING
 from lastgood.errors import Damaged
 from lastgood.findings import MEANINGS, Code, Verdict
-from lastgood.training import ranks, rng, state, undoing, weights
+from lastgood.training import plainly, ranks, rng, state, undoing, weights
 
 if TYPE_CHECKING:
     from lastgood.facts import Report
@@ -50,9 +51,11 @@ def load(folder: str, targets: Targets) -> Loaded:
     everything is as it was. What torch raises where weights do not fit: then all but the model is.
     """
     found = state.read_state(folder)
+    if targets.dataloader is not None:
+        state.require_state(targets.dataloader)
     state.require_loadable(found, {what: getattr(targets, what) for what in ("optimizer", "scheduler", "scaler")})
     progress, alike = state.progress_of(found, folder), _is_alike(found, targets)
-    saved = weights.read_weights(folder, state.load_plainly, found.get(state.MODEL))
+    saved = weights.read_weights(folder, plainly.load, found.get(state.MODEL))
     before = _rates(targets.optimizer)
     with undoing.as_before_on_error(targets):
         if targets.device is not None:
@@ -76,7 +79,7 @@ def load(folder: str, targets: Targets) -> Loaded:
 def _given(targets: Targets) -> set[str]:
     """What is to go on as it was; a scaler that is switched off has no state."""
     found = {name for name in ("optimizer", "scheduler", "scaler", "dataloader") if getattr(targets, name) is not None}
-    return found if targets.scaler is None or targets.scaler.is_enabled() else found - {"scaler"}
+    return found if targets.scaler is None or state.is_enabled(targets.scaler) else found - {"scaler"}
 
 
 def require_undamaged(report: Report) -> None:
@@ -96,13 +99,16 @@ def _is_damage(finding: Finding) -> bool:
 
 def _is_alike(found: state.State, targets: Targets) -> bool:
     """Whether the data comes in the same pieces. Warns of what makes the loss jump although everything is restored."""
-    size = getattr(targets.dataloader, "batch_size", None)
+    size, length = getattr(targets.dataloader, "batch_size", None), None
+    with suppress(TypeError):  # there is none, or nobody knows how long its data is
+        length = len(targets.dataloader)
     others = (
         _is_other("the batch size", found.get("batch_size"), size, "the data comes in other pieces"),
+        _is_other("the number of batches", found.get("total_batches"), length, "an epoch has another end"),
         _is_other("the number of processes", found.get("world_size"), ranks.count(), "each step sees other data"),
     )
     _warn_of_other_rates(found, targets)
-    return not any(others)
+    return not any(others) and state.is_of_this_kind(found, targets.scheduler)
 
 
 def _warn_of_other_rates(found: state.State, targets: Targets) -> None:

@@ -73,8 +73,9 @@ class CheckpointManager:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with suppress(Exception) if kind is not None else nullcontext():  # it was logged, and why we leave counts
+            self.close()
 
     def save(self, step: int, **parts: Unpack[collecting.Parts]) -> str:
         """Saves everything under this step. The folder's path; it is there whole, and on the disk.
@@ -134,6 +135,8 @@ class CheckpointManager:
 
         To be called once, in the main thread. Another signal after the save does what it would have done without this.
         """
+        if self._preemption is not None:
+            self._preemption.restore()
         self._preemption = preemption.Preemption(signals or preemption.USUAL)
 
     @property

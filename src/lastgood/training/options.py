@@ -54,7 +54,10 @@ class SaveOptions(BaseModel):
     @field_validator("resume_from_checkpoint", mode="before")
     @classmethod
     def _path_is_text(cls, value: object) -> object:
-        return os.fspath(value) if isinstance(value, os.PathLike) else value
+        found = os.fspath(value) if isinstance(value, os.PathLike) else value
+        if not isinstance(found, bool | str) or found == "":
+            raise ValueError("true, false or a path is expected")
+        return found
 
     @field_validator("save_strategy", mode="before")
     @classmethod

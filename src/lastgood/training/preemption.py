@@ -29,7 +29,13 @@ class Preemption:
             raise RuntimeError("signals can be taken in the main thread alone: call save_on_signals there")
         self.received: signal.Signals | None = None
         self.saved = False  #: everything, since it came
-        self._before = {number: signal.signal(number, self._on_signal) for number in signals}
+        self._before: dict[int, Any] = {}
+        try:
+            for number in signals:
+                self._before[number] = signal.signal(number, self._on_signal)
+        except (OSError, ValueError):  # one that nobody can take
+            self.restore()
+            raise
 
     def asks(self) -> bool:
         """A signal came in one of the job's processes, and nothing was saved since; all of them must call it."""
@@ -46,6 +52,7 @@ class Preemption:
         self.received = signal.Signals(number)
 
     def restore(self) -> None:
-        """As it was before."""
+        """As it was before; once: whoever took one since then has it."""
         for number, handler in self._before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+            if signal.getsignal(number) == self._on_signal:
+                signal.signal(number, handler or signal.SIG_DFL)

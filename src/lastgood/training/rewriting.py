@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from lastgood import naming
 from lastgood.errors import CannotMend
-from lastgood.training import rng, state
+from lastgood.training import plainly, rng, state
 
 # As Trainer calls them: transformers, `Trainer._save_rng_state`.
 _OF_TRAINER: Final = {
@@ -66,12 +66,12 @@ def _known(states: Any) -> dict[str, Any]:
 
 def _loaded(path: str) -> Any:
     try:
-        return state.load_plainly(path, mapped=True)
+        return plainly.load(path, mapped=True)
     except pickle.UnpicklingError as error:
         why = " ".join(str(error).split())[:200]
         raise CannotMend(f"{path} holds more than tensors and plain values, and is not rewritten: {why}") from None
 
 
 def _save(content: Any, path: str) -> None:
-    state.save_plainly(content, path)
-    state.require_plain(path)  # what cannot be loaded again must not pass for mended
+    plainly.save(content, path)
+    plainly.require(path)  # what cannot be loaded again must not pass for mended

@@ -17,7 +17,7 @@ from lastgood.findings import SOUND, Severity
 from lastgood.formats.scan import Source, scan_file
 from lastgood.inventory import take_inventory
 from lastgood.manifest import file_list_as_json
-from lastgood.training import packing, provenance, state, weights
+from lastgood.training import packing, plainly, provenance, state, weights
 from lastgood.training.whole_folder import whole_folder
 from lastgood.verify import verify
 
@@ -48,7 +48,8 @@ def write(path: str, save: Save) -> None:
             _write_json(os.path.join(folder, "config.json"), save.config)
             if save.generation is not None:
                 _write_json(os.path.join(folder, "generation_config.json"), save.generation)
-            weights.write_weights(folder, save.weights, as_safetensors=save.safetensors)
+            with plainly.naming_offenders(save.weights):
+                weights.write_weights(folder, save.weights, as_safetensors=save.safetensors)
         if save.tokenizer is not None:
             _write_tokenizer(path, folder, save.tokenizer)
         file = os.path.join(folder, state.FILE)
@@ -61,9 +62,9 @@ def write(path: str, save: Save) -> None:
 
 
 def _write_state(save: Save, file: str) -> None:
-    with state.naming_what_is_not_plain(save.content):
-        state.save_plainly(dict(save.content), file)
-        state.require_plain(file)  # what cannot be loaded again must not pass for saved
+    with plainly.naming_offenders(save.content):
+        plainly.save(dict(save.content), file)
+        plainly.require(file)  # what cannot be loaded again must not pass for saved
 
 
 def _write_tokenizer(path: str, folder: str, tokenizer: Any) -> None:
@@ -77,14 +78,14 @@ def _write_tokenizer(path: str, folder: str, tokenizer: Any) -> None:
 def _require_whole(path: str, folder: str, save: Save) -> None:
     """By the names and headers: the bytes were read when they were listed."""
     report = verify(folder, Level.QUICK)
+    if report.verdict not in SOUND:
+        why = next(finding for finding in report.findings if finding.severity is Severity.ERROR)
+        raise Damaged(f"{path}: what was written is {report.verdict}: {why.file or 'it'}: {why.message}")
     lacking = sorted(
         component for component in save.expected if report.components.get(component) in (None, *_NOT_THERE)
     )
     if lacking:
         raise Damaged(f"{path}: {', '.join(lacking)} could not be saved")
-    if report.verdict not in SOUND:
-        why = next(finding for finding in report.findings if finding.severity is Severity.ERROR)
-        raise Damaged(f"{path}: what was written is {report.verdict}: {why.file or 'it'}: {why.message}")
 
 
 _NOT_THERE: Final = (Presence.MISSING, Presence.DAMAGED)

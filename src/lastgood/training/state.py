@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import logging
 import os
-import pickle
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -16,8 +13,8 @@ import torch
 from lastgood import naming
 from lastgood.errors import Damaged
 from lastgood.facts import Presence
-from lastgood.formats.zip_directory import is_mappable
 from lastgood.layouts import base, plain
+from lastgood.training import plainly
 
 _log = logging.getLogger("lastgood")
 FILE: Final = "training_state.pt"
@@ -32,12 +29,6 @@ _KEYS: Final = {
     "scheduler": ("scheduler_state_dict", "lr_scheduler"),
     "scaler": ("scaler_state_dict",),
 }
-_CONTAINERS: Final = (dict, list, tuple, set, collections.OrderedDict, collections.Counter, collections.defaultdict)
-_LEAVES: Final = (
-    *(torch.Tensor, torch.Size, torch.dtype, torch.device),
-    *(str, bytes, bytearray, int, float, complex, type(None)),
-)
-_NUMPY_KINDS: Final = "biufcSU"  # whole and other numbers, bytes and text; no objects
 _NO_SCHEDULER: Final = "constant_lr"
 
 State = Mapping[str, Any]
@@ -62,9 +53,20 @@ def states_of(
     if scaler is not None:
         states["scaler_state_dict"] = scaler.state_dict()
     if dataloader is not None:
-        _require_state(dataloader)
+        require_state(dataloader)
         states[DATALOADER] = dataloader.state_dict()
     return states
+
+
+def is_of_this_kind(state: State, scheduler: Any) -> bool:
+    """Whether the scheduler keeps what was saved. Says so where it does not: its rates will be others."""
+    saved = _saved("scheduler", state)
+    if scheduler is None or not isinstance(saved, Mapping) or _NO_SCHEDULER in saved:
+        return True
+    alike = set(saved) == set(scheduler.state_dict())
+    if not alike:
+        _log.warning("the state of the scheduler was saved by another one than a %s", type(scheduler).__name__)
+    return alike
 
 
 def saved_in(state: State) -> set[str]:
@@ -82,8 +84,11 @@ def _saved(what: str, state: State) -> Any:
 def require_loadable(state: State, wanted: Mapping[str, Any]) -> None:
     """To be called before anything is changed. Damaged where a state is none, ValueError where it does not fit.
 
-    `wanted`: by "optimizer", "scheduler" and "scaler" what is to get a state; None: nothing.
+    `wanted`: by "optimizer", "scheduler" and "scaler" what is to get a state; None: nothing. TypeError where it cannot.
     """
+    for what, target in wanted.items():
+        if target is not None and not hasattr(target, "load_state_dict"):
+            raise TypeError(f"the {what} is one object with a load_state_dict(), not a {type(target).__name__}")
     for what, key in ((what, key) for what, keys in _KEYS.items() for key in keys if wanted.get(what) is not None):
         value = state.get(key)
         if isinstance(value, list | tuple):
@@ -107,7 +112,7 @@ def _lengths(groups: Any) -> list[int]:
 
 def restore(what: str, target: Any, state: State) -> None:
     """Gives the optimizer, scheduler or scaler its state. Where there is none, says so and leaves it as it is."""
-    if target is None or (what == "scaler" and not target.is_enabled()):
+    if target is None or (what == "scaler" and not is_enabled(target)):
         return
     found = _saved(what, state)
     if found is None or (what == "scheduler" and _NO_SCHEDULER in found):
@@ -119,13 +124,27 @@ def restore(what: str, target: Any, state: State) -> None:
             return
     try:
         target.load_state_dict(found)
+        if what == "optimizer":
+            _require_options(target)
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"the saved state of the {what} does not fit a {type(target).__name__}: {why}") from error
     _log.info("restored the state of the %s", what)
 
 
-def _require_state(dataloader: Any) -> None:
+def _require_options(optimizer: Any) -> None:
+    """KeyError where the groups lack what this optimizer's step looks up: they were another kind's."""
+    for group in optimizer.param_groups:
+        for name in getattr(optimizer, "defaults", {}):
+            group[name]
+
+
+def is_enabled(scaler: Any) -> bool:
+    """One that is switched off has no state. Those of others may not be able to be."""
+    return bool(scaler.is_enabled()) if hasattr(scaler, "is_enabled") else True
+
+
+def require_state(dataloader: Any) -> None:
     if not (hasattr(dataloader, "state_dict") and hasattr(dataloader, "load_state_dict")):
         raise TypeError(
             f"a {type(dataloader).__name__} does not tell where in the data it stands: take "
@@ -136,7 +155,7 @@ def _require_state(dataloader: Any) -> None:
 def restore_dataloader(target: Any, state: State) -> None:
     if target is None:
         return
-    _require_state(target)
+    require_state(target)
     if DATALOADER in state:
         saved = state[DATALOADER]
         if type(target).__module__.startswith("torchdata.") and not _is_of_torchdata(saved):
@@ -166,17 +185,18 @@ def progress_of(state: State, folder: str) -> dict[str, Any]:
         **batches,
         "global_step": _step_by_name(folder) if told.step is None else told.step,
         "best_loss": as_number(state.get("best_loss", float("inf"))),
-        "epoch_losses": _losses(state.get("epoch_losses")),
+        "epoch_losses": losses_in(state.get("epoch_losses")),
         "metrics": _by_name("metrics", state),
         "additional_state": _by_name("additional_state", state),
     }
 
 
-def _losses(value: Any) -> list[Any]:
+def losses_in(value: Any) -> list[Any]:
+    """As a list, in whatever they were gathered. TypeError where they are no numbers."""
     found = value.tolist() if isinstance(value, torch.Tensor | np.ndarray) else value
-    if found is None or isinstance(found, list | tuple):
-        return list(found or ())
-    return [found]
+    if isinstance(found, str):
+        raise TypeError(f"losses are numbers, not {found!r}")
+    return list(found or ()) if found is None or isinstance(found, Iterable) else [found]
 
 
 def _by_name(key: str, state: State) -> dict[str, Any]:
@@ -207,67 +227,10 @@ def read_state(folder: str) -> dict[str, Any]:
     if path is None:
         _log.warning("%s holds no training state: its weights alone are taken", folder)
         return {}
-    state = load_plainly(path)
+    state = plainly.load(path)
     if not isinstance(state, dict):
         raise Damaged(f"{path} is not loaded: it holds no training state but a {type(state).__name__}")
     return state
-
-
-def save_plainly(content: Any, path: str) -> None:
-    """As `torch.save`. OSError where it cannot be written."""
-    try:
-        with open(path, "wb") as file:  # torch, where it opens the path itself, tells no errno
-            torch.save(content, file)
-    except RuntimeError as error:  # the end of the archive could not be written either
-        if isinstance(cause := error.__context__, OSError):
-            raise OSError(cause.errno, cause.strerror, path) from error
-        raise
-
-
-def first_not_plain(value: Any, path: str = "") -> tuple[str, Any] | None:
-    """The first part that `load_plainly` would not take, and where it lies; None where all would be taken."""
-    if type(value) in _CONTAINERS:
-        parts = value.items() if isinstance(value, Mapping) else enumerate(value)
-        found = (first_not_plain(part, f"{path}[{key!r}]" if path else str(key)) for key, part in parts)
-        return next(filter(None, found), None)
-    if isinstance(value, np.ndarray | np.generic):
-        return None if value.dtype.kind in _NUMPY_KINDS else (path, value)
-    return None if isinstance(value, _LEAVES) else (path, value)
-
-
-@contextmanager
-def naming_what_is_not_plain(content: Mapping[str, Any]) -> Iterator[None]:
-    """TypeError names the entry that cannot be copied, or could not be loaded again without trusting it."""
-    try:
-        yield
-    except (pickle.PickleError, AttributeError, TypeError) as error:  # each is raised for what cannot be pickled
-        found = first_not_plain(content)
-        if found is None:
-            raise TypeError(f"the state is not saved: {' '.join(str(error).split())[:200]}") from error
-        path, value = found
-        raise TypeError(
-            f"{path} is not saved: a {type(value).__name__} is neither a tensor nor a plain value, and to load it "
-            "would be to trust it; save what it is made of, as its state_dict()"
-        ) from error
-
-
-def load_plainly(path: str, device: str = "cpu", *, mapped: bool = False) -> Any:
-    """What a torch file holds: tensors, plain values and NumPy's, nothing that would run. UnpicklingError otherwise.
-
-    `mapped`: the tensors stay in the file until they are used, where it is not packed and not of the oldest format.
-    """
-    with torch.serialization.safe_globals(_numpy_pieces()):
-        if mapped and is_mappable(path):
-            return torch.load(path, map_location=device, weights_only=True, mmap=True)
-        return torch.load(path, map_location=device, weights_only=True)
-
-
-def require_plain(path: str) -> None:
-    """UnpicklingError where `load_plainly` would not take it. No tensor is read, where torch can do without."""
-    try:
-        load_plainly(path, "meta")
-    except NotImplementedError:  # those that are quantised have to be somewhere
-        load_plainly(path, mapped=True)
 
 
 def _constant_rate(optimizer: Any) -> dict[str, Any] | None:
@@ -278,17 +241,3 @@ def _constant_rate(optimizer: Any) -> dict[str, Any] | None:
         _log.warning("the optimizer has a scheduler, which was not given to be saved")
         return None
     return {_NO_SCHEDULER: [float(group["lr"]) for group in optimizer.param_groups]}
-
-
-def _numpy_pieces() -> list[Any]:
-    """What the arrays and numbers of NumPy in a file are made of, under the names of its first and second version."""
-    # They lie in a private module that was renamed; pickling itself tells where.
-    array, number = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
-    kinds = {type(np.dtype(kind)) for kind in (*np.typecodes["AllInteger"], *np.typecodes["AllFloat"], *"?SU")}
-    return [
-        *((array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
-        *((number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-        np.ndarray,
-        np.dtype,
-        *kinds,
-    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import logging
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -15,13 +16,14 @@ import torch
 from lastgood import naming
 from lastgood.errors import Damaged, NotACheckpoint
 from lastgood.layouts import base
-from lastgood.training.state import save_plainly
+from lastgood.training import plainly
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from lastgood.training.state import Load
 
+_log = logging.getLogger("lastgood")
 SAFETENSORS: Final = "model.safetensors"
 TORCH: Final = "pytorch_model.bin"
 
@@ -56,7 +58,8 @@ def write_weights(folder: str, weights: Weights, *, as_safetensors: bool) -> Non
         except safetensors.SafetensorError as error:
             raise OSError(errno.EIO, str(error), path) from error
     else:
-        save_plainly(weights, os.path.join(folder, TORCH))
+        plainly.save(weights, os.path.join(folder, TORCH))
+        plainly.require(os.path.join(folder, TORCH))
 
 
 def _fits_safetensors(value: Any) -> bool:
@@ -78,10 +81,12 @@ def _knows(dtype: torch.dtype) -> bool:
 def without_shared(weights: Weights) -> Weights:
     """Each tensor in memory of its own, those that are one and the same once: safetensors knows no sharing."""
     kept: Weights = {}
+    resolved: list[Any] = []  # kept: another one would come to lie where the last one was
     seen: set[Any] = set()
     storages: set[Any] = set()
     for name, lazy in weights.items():
         tensor = lazy.resolve_conj().resolve_neg()
+        resolved.append(tensor)
         memory, storage = _memory(tensor), (tensor.device, tensor.untyped_storage().data_ptr())
         if memory is not None and memory in seen:
             continue
@@ -133,11 +138,19 @@ def load_weights(model: Any, weights: Weights, *, strict: bool) -> bool:
     """Puts the weights into the model. Whether all had their place; with `strict`, RuntimeError names those without."""
     target = unwrapped(model)
     wanted = target.state_dict()
+    others = [name for name in wanted if name in weights and _is_of_other_kind(weights[name], wanted[name])]
+    if others:
+        here, there = (kinds[others[0]].dtype for kinds in (wanted, weights))
+        _log.warning("%s is %s here, and was saved as %s: it is rounded", others[0], here, there)
     places = fitted(weights, wanted)
     state = {name: weights[saved] for name, saved in places.items()}
     state |= {name: weights[name] for name in weights.keys() - places.values()}
     found = target.load_state_dict(_with_shared(state, wanted), strict=strict)
-    return not (found.missing_keys or found.unexpected_keys)
+    return not (found.missing_keys or found.unexpected_keys or others)
+
+
+def _is_of_other_kind(saved: Any, wanted: Any) -> bool:
+    return isinstance(saved, torch.Tensor) and isinstance(wanted, torch.Tensor) and saved.dtype is not wanted.dtype
 
 
 def fitted(saved: Collection[str], wanted: Collection[str]) -> dict[str, str]:
