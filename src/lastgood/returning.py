@@ -37,6 +37,10 @@ def write_note(run_folder: str, name: str, fingerprint: str, *, by: str) -> None
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+    owner = os.stat(run_folder)
+    for made in (path, os.path.dirname(path), os.path.dirname(os.path.dirname(path))):
+        with contextlib.suppress(PermissionError):  # often root mends, or fetches, what a user trains
+            os.chown(made, owner.st_uid, owner.st_gid)
 
 
 def read_note(run_folder: str, name: str) -> Note | None:

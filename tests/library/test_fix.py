@@ -337,6 +337,53 @@ def test_what_is_added_may_be_read_by_whoever_may_read_the_folder(place: Path) -
     assert stat.S_IMODE((checkpoint / "config.json").stat().st_mode) == 0o640
 
 
+@pytest.mark.parametrize("name", [STATE, "config.json"])
+def test_a_folder_in_the_place_of_a_file_is_refused_at_once_and_the_others_are_mended(place: Path, name: str) -> None:
+    checkpoint = broken(place, PLAIN, in_file(name, hurt.remove))
+    (checkpoint / name).mkdir()
+    hurt.leave_out("rng_states")(place / "run" / "checkpoint-300" / STATE)
+    for options in (["--dry-run"], []):
+        code, printed, complaint = run("fix", checkpoint, *options)
+        assert (code, printed) == (1, "")
+        assert f"{name} is a folder, where a file belongs" in complaint
+    assert run("fix", "--all", place / "run")[1].splitlines()[-1] == "3 checkpoints: 2 good, 1 not"
+
+
+def test_a_state_that_counts_batches_loses_the_names_of_wrappers_too(place: Path) -> None:
+    weights = {"module.w": torch.ones(4, 8)}
+    files = [f for f in pth_files(3, 500, 1270, optimizer_steps=3040, model_state_dict=weights) if f[0] != WEIGHTS]
+    checkpoint = write_files(place / "run" / "checkpoint-3", files)
+    assert Code.WRAPPER_PREFIX in {finding.code for finding in verify(str(checkpoint)).findings}
+    assert run("fix", checkpoint)[0] == 0
+    assert list(torch.load(checkpoint / "training_state.pth", weights_only=False)["model_state_dict"]) == ["w"]
+
+
+def test_versions_of_modules_that_torch_keeps_beside_a_state_are_kept(place: Path) -> None:
+    model = torch.nn.ModuleDict({"module": torch.nn.Sequential(torch.nn.Linear(8, 4, bias=False))})
+    checkpoint = broken(place, PLAIN, in_file(WEIGHTS, hurt.remove))
+    torch.save(model.state_dict(), checkpoint / "pytorch_model.bin")
+    run("fix", checkpoint, "--no-backup")
+    found = torch.load(checkpoint / "pytorch_model.bin", weights_only=True)
+    assert list(found) == ["0.weight"]
+    assert found._metadata == {"": {"version": 1}, "0": {"version": 1}}
+
+
+def test_a_link_means_the_same_with_and_without_a_slash_behind_it(place: Path) -> None:
+    checkpoint = broken(place, PLAIN, in_file(STATE, hurt.remove))
+    (place / "run" / "latest").symlink_to(NAME)
+    plain, slashed = (run("fix", f"run/latest{end}", "--dry-run") for end in ("", "/"))
+    assert plain == slashed
+    assert (plain[0], str(checkpoint)) == (0, str(checkpoint))
+
+
+def test_whatever_is_refused_is_an_object_of_json(place: Path) -> None:
+    make_plain_checkpoint(place / "run" / NAME, STEP)
+    for arguments in (["run"], ["--all", "nowhere"], ["nowhere"]):
+        code, printed, complaint = run("fix", *arguments, "--json")
+        assert code == 2
+        assert json.loads(printed)["error"] in complaint
+
+
 def test_a_refusal_is_json_where_that_is_asked_for(place: Path) -> None:
     checkpoint = broken(place, PLAIN, in_file(WEIGHTS, hurt.cut_in_half))
     code, printed, complaint = run("fix", checkpoint, "--json")

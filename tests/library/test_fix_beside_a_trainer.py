@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 import injuries as hurt
-from builders import make_plain_checkpoint
+from builders import make_hf_checkpoint, make_plain_checkpoint
 from commanding import run, settle_in
 from lastgood import durable
-from lastgood.errors import CannotMend
-from lastgood.mending import carry_out, neighbours_of, plan_repairs, swapping, take_back
+from lastgood.errors import CannotMend, CannotTell
+from lastgood.mending import carry_out, journal, neighbours_of, plan_repairs, swapping, take_back
 from lastgood.mending.making import maker
 from lastgood.verify import examine, verify
 
@@ -165,11 +168,114 @@ def test_what_was_saved_since_an_earlier_mending_was_killed_stays(
     assert after == before | {name: SAVED}
 
 
+def copied_elsewhere(checkpoint: Path) -> Path:
+    shutil.copytree(checkpoint.parent, checkpoint.parent.with_name("copy"))
+    return checkpoint.parent.with_name("copy") / checkpoint.name
+
+
+def touched(checkpoint: Path) -> Path:
+    for file in checkpoint.iterdir():
+        file.touch()
+    return checkpoint
+
+
+@pytest.mark.parametrize("change", [copied_elsewhere, touched])
+def test_a_mending_that_was_killed_is_ended_where_it_was_copied_or_touched_since(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], Path]
+) -> None:
+    """Half of the shards bear a wrapper's names: only what was there before tells what to do."""
+    wrapped = make_hf_checkpoint(checkpoint.with_name("checkpoint-300"), 300, shards=2)
+    hurt.wrap("module.")(wrapped)
+    puts = 0
+    put = swapping._put
+
+    def put_one(folder: str, swap: journal.Swap) -> None:
+        nonlocal puts
+        puts += 1
+        if puts == 2:
+            raise CannotMend("killed")
+        put(folder, swap)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(swapping, "_put", put_one)
+        patched.setattr(swapping, "_take_all_back", lambda *_: None)
+        plan = plan_of(wrapped)
+        with pytest.raises(CannotMend, match="killed"):
+            carry_out(plan, maker(plan))
+    found = change(wrapped)
+    assert run("fix", found)[0] == 0
+    assert verify(str(found)).verdict == "complete"
+    assert not [file for file in contents(found) if "mending" in file]
+
+
+def test_what_fails_once_all_is_in_place_leaves_no_mixture(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = journal.write
+
+    def fail(folder: str, told: journal.Journal) -> None:
+        write(folder, told)
+        if told.done:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "write", fail)
+        assert run("fix", checkpoint)[0] == 2
+    assert verify(str(checkpoint)).verdict == "complete"
+    assert run("fix", checkpoint)[:2] == (0, f"{checkpoint}: nothing is damaged\n")
+    assert not [file for file in contents(checkpoint) if "mending" in file]
+
+
+def test_what_a_trainer_saved_survives_a_disk_that_fails_while_it_is_given_back(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def fail(source: str, target: str) -> None:
+        if target == str(checkpoint / STATE) and "mending" in source:
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", fail)
+        with pytest.raises(CannotTell):
+            as_it_is_put_there(checkpoint, checkpoint / STATE, patched)
+    take_back(str(checkpoint))
+    assert (checkpoint / STATE).read_bytes() == SAVED
+
+
+def test_while_another_mends_it_a_dry_run_says_so(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_short(checkpoint, monkeypatch)
+    folder = os.open(checkpoint, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    try:
+        assert "another process is mending it" in run("fix", checkpoint, "--dry-run")[2]
+    finally:
+        os.close(folder)
+
+
+def test_the_note_to_the_worker_belongs_to_whom_the_run_belongs(checkpoint: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs to be root, to give files away")
+    os.chown(checkpoint.parent, 12_345, 12_345)
+    assert run("fix", checkpoint)[0] == 0
+    made = checkpoint.parent / ".lastgood"
+    assert {path.stat().st_uid for path in (made, *made.rglob("*"))} == {12_345}
+
+
 @pytest.mark.parametrize(
-    "journal", ["", "{}", '{"lastgood_mending": 2}', '{"lastgood_mending": 1, "swaps": [{"file": "../other"}]}']
+    "told",
+    [
+        "",
+        "{}",
+        "[" * 100_000,
+        '{"lastgood_mending": 2}',
+        '{"lastgood_mending": 1, "swaps": [{"file": "../other", "kept": null}]}',
+        '{"lastgood_mending": 1, "swaps": [{"file": "a\\u0000", "kept": null}]}',
+        '{"lastgood_mending": 1, "swaps": [{"file": "a", "kept": null, "before": [1e400, 0, 0]}]}',
+    ],
+    ids=["nothing", "an empty one", "a deep one", "a later version", "another folder", "no name", "an endless number"],
 )
-def test_a_journal_that_tells_nothing_is_said_and_nothing_is_touched(checkpoint: Path, journal: str) -> None:
-    (checkpoint / ".lastgood-mending.json").write_text(journal)
+def test_a_journal_that_tells_nothing_is_said_and_nothing_is_touched(checkpoint: Path, told: str) -> None:
+    (checkpoint / ".lastgood-mending.json").write_text(told)
     before = contents(checkpoint)
     code, _printed, complaint = run("fix", checkpoint)
     assert (code, "does not tell what an earlier mending did" in complaint) == (1, True)

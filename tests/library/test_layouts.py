@@ -193,8 +193,10 @@ def test_each_adapter_needs_its_configuration_and_another_checkpoint_has_it(tmp_
     assert errors(verify(str(tmp_path / NAME))) == []
     (tmp_path / NAME / lost).unlink()
     assert errors(verify(str(tmp_path / NAME))) == [(Code.CONFIG_MISSING, lost)]
-    assert run("fix", tmp_path / NAME, "--local")[0] == 0
-    assert errors(verify(str(tmp_path / NAME))) == []
+    for _broken in ("lost", "damaged"):
+        assert run("fix", tmp_path / NAME, "--local")[0] == 0
+        assert errors(verify(str(tmp_path / NAME))) == []
+        (tmp_path / NAME / lost).write_text('{"peft')
 
 
 def test_a_forged_rank_number_asks_for_no_memory(tmp_path: Path) -> None:

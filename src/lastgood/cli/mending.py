@@ -54,14 +54,15 @@ def fix(
     if (path is None) == (folder is None):
         raise click.UsageError("name one PATH, or a run's folder with --all")
     bench = _Bench(settings_with(), run, local=local, dry_run=dry_run, backup=not no_backup, as_json=as_json)
-    if path is None:
-        return bench.mend_all(os.path.abspath(folder or "."))
+    place = os.path.abspath(path or folder or ".")
     try:
-        return bench.mend(os.path.realpath(path) if os.path.islink(path) else os.path.abspath(path))
+        if path is None:
+            return bench.mend_all(place)
+        return bench.mend(os.path.realpath(place) if os.path.islink(place) else place)
     except LastgoodError as error:
-        if isinstance(error, NotACheckpoint) and _is_run(path):
+        bench.tell_refused(place, error)
+        if isinstance(error, NotACheckpoint) and path and _is_run(path):
             raise NotACheckpoint(f"{error}; or mend all of them: lastgood fix --all {shlex.quote(path)}") from None
-        bench.tell_refused(path, error)
         raise
 
 
@@ -130,11 +131,9 @@ class _Bench:
         return GOOD if report.verdict in SOUND else WANTING
 
     def _take_back(self, path: str) -> None:
-        from lastgood.mending import take_back, was_cut_short
+        from lastgood.mending import require_not_cut_short, take_back
 
-        if self._dry_run and was_cut_short(path):
-            raise CannotMend(f"{path}: an earlier mending was cut short; without --dry-run it is first taken back")
-        take_back(path)
+        (require_not_cut_short if self._dry_run else take_back)(path)
 
     def _examined(self, path: str) -> tuple[Facts, Report]:
         from lastgood.progress import progress_bar

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lastgood.facts import FileFacts, OptimizerFacts
 
-_STATES: Final = ("training_state.pt", "training_state.pth")
+STATES: Final = ("training_state.pt", "training_state.pth")
 _KEYS: Final = {
     Component.OPTIMIZER: ("optimizer_state_dict", "optimizer"),
     Component.SCHEDULER: ("scheduler_state_dict", "lr_scheduler"),
@@ -35,8 +35,8 @@ _WHERE_USED: Final = (Component.SCALER, Component.DATALOADER)  # not there: the 
 _COUNTS_BATCHES: Final = "training_state.pth"
 COUNTS: Final = ("global_step", "epoch", "step", "total_batches")
 _NOT_SAVED: Final = "not_saved"
-_INNER_WEIGHTS: Final = "model_state_dict"
-_TRAINED: Final = tuple(f"{key}." for key in (_INNER_WEIGHTS, *_KEYS[Component.OPTIMIZER]))
+INNER_WEIGHTS: Final = "model_state_dict"
+_TRAINED: Final = tuple(f"{key}." for key in (INNER_WEIGHTS, *_KEYS[Component.OPTIMIZER]))
 _NO_OTHER_FORM: Final = (Component.OPTIMIZER, Component.SCHEDULER, Component.SCALER)
 
 
@@ -86,7 +86,7 @@ LAYOUT: Final = Plain()
 
 
 def _state_file(names: frozenset[str]) -> str | None:
-    return next((name for name in _STATES if name in names), None)
+    return next((name for name in STATES if name in names), None)
 
 
 def _state(names: frozenset[str], files: Mapping[str, FileFacts]) -> Mapping[str, Any]:
@@ -105,12 +105,12 @@ def _state_findings(home: str | None, names: frozenset[str], files: Mapping[str,
 
 
 def _weights_inside(names: frozenset[str], files: Mapping[str, FileFacts]) -> bool:
-    return base.state_presence(_state(names, files).get(_INNER_WEIGHTS)) is Presence.PRESENT
+    return base.state_presence(_state(names, files).get(INNER_WEIGHTS)) is Presence.PRESENT
 
 
 def _weights(homes: tuple[str, ...], home: str | None, files: Mapping[str, FileFacts]) -> Mapping[str, Any]:
     if home in homes:
-        return base.tensors_of(files.get(home or ""), f"{_INNER_WEIGHTS}.")
+        return base.tensors_of(files.get(home or ""), f"{INNER_WEIGHTS}.")
     return base.weights_of(homes, files)
 
 

@@ -4,10 +4,18 @@ Each file is written beside its place and put there by a rename; what lay there 
 takes care of what a kill left behind, and comes before anything is looked at.
 """
 
-from lastgood.mending.carrying import carry_out, take_back
+from lastgood.mending.carrying import carry_out, require_not_cut_short, take_back
 from lastgood.mending.neighbours import neighbours_of
 from lastgood.mending.planning import plan_repairs
-from lastgood.mending.swapping import was_cut_short
 from lastgood.mending.words import Neighbour, Plan, Repair
 
-__all__ = ["Neighbour", "Plan", "Repair", "carry_out", "neighbours_of", "plan_repairs", "take_back", "was_cut_short"]
+__all__ = [
+    "Neighbour",
+    "Plan",
+    "Repair",
+    "carry_out",
+    "neighbours_of",
+    "plan_repairs",
+    "require_not_cut_short",
+    "take_back",
+]

@@ -75,6 +75,13 @@ def take_back(path: str) -> None:
             swapping.take_back(path)
 
 
+def require_not_cut_short(path: str) -> None:
+    """CannotMend where a mending was killed there, or one is under way."""
+    if swapping.was_cut_short(path):
+        with _telling(path), _alone(path):
+            raise CannotMend(f"{path}: an earlier mending was cut short; without --dry-run it is first taken back")
+
+
 def _make_all(plan: Plan, make: Make) -> list[str]:
     """Beside their places. The files that are to be put there: those of the plan, and the job's own list of them."""
     newest = max((entry.mtime_ns for entry in take_inventory(plan.path).entries), default=0)
@@ -83,7 +90,8 @@ def _make_all(plan: Plan, make: Make) -> list[str]:
         made = place_beside(plan.path, repair.file)
         make(repair, made)
         _give_to_owner(plan.path, repair.file, made)
-        _give_time(plan, repair, made, newest)
+        copied = repair.work.mtime_ns if isinstance(repair.work, FromCopy) else None
+        _give_time(plan, repair.file, made, copied, newest)
         durable.sync(made)
     if _make_list(plan):
         files.append(naming.FILE_LIST)
@@ -139,13 +147,12 @@ def _give_to_owner(folder: str, file: str, made: str) -> None:
         os.chown(made, known.st_uid, known.st_gid)
 
 
-def _give_time(plan: Plan, repair: Repair, made: str, newest: int) -> None:
-    """That of what lies there: it is no new save."""
+def _give_time(plan: Plan, file: str, made: str, told: int | None, newest: int = 0) -> None:
+    """The one that is told, or that of what lies there: it is no new save."""
     with suppress(FileNotFoundError):
-        newest = os.stat(os.path.join(plan.path, repair.file)).st_mtime_ns
-    if isinstance(repair.work, FromCopy) and repair.work.mtime_ns is not None:
-        newest = repair.work.mtime_ns
-    os.utime(made, ns=(newest, newest))
+        newest = os.stat(os.path.join(plan.path, file)).st_mtime_ns
+    time = newest if told is None else told
+    os.utime(made, ns=(time, time))
 
 
 def _make_list(plan: Plan) -> bool:
@@ -168,6 +175,7 @@ def _make_list(plan: Plan) -> bool:
         json.dump({**saved, "files": entries}, file, indent=2)
         file.write("\n")
     _give_to_owner(plan.path, naming.FILE_LIST, made)
+    _give_time(plan, naming.FILE_LIST, made, None)
     durable.sync(made)
     return True
 

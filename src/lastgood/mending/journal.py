@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ class Swap:
 
     file: str
     made: Mark  #: of what is put there
+    digest: str  #: of the same: copied or touched, it is known by this
     before: Mark | None  #: of what lies there; None: nothing
     kept: str | None  #: as what that is kept
 
@@ -59,9 +61,9 @@ def read(folder: str) -> Journal | None:
     try:
         with open(path, encoding="utf-8") as file:
             return _parsed(json.load(file))
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        if isinstance(error, FileNotFoundError) and not is_there(folder):
+            return None
         raise CannotMend(
             f"{path} does not tell what an earlier mending did ({error!r}): see to the files that end in "
             f"{naming.BACKUP}, and take it away"
@@ -73,7 +75,8 @@ def is_there(folder: str) -> bool:
 
 
 def forget(folder: str) -> None:
-    os.unlink(_path(folder))
+    with suppress(FileNotFoundError):
+        os.unlink(_path(folder))
     durable.sync(folder)
 
 
@@ -90,10 +93,10 @@ def _parsed(told: dict[str, Any]) -> Journal:
 
 def _swap_of(entry: dict[str, Any]) -> Swap:
     for path in filter(None, (entry["file"], entry["kept"])):
-        if os.path.isabs(path) or ".." in path.split("/"):
+        if os.path.isabs(path) or ".." in path.split("/") or "\0" in path:
             raise ValueError(path)
     before = entry["before"] and _mark_of(entry["before"])
-    return Swap(entry["file"], _mark_of(entry["made"]), before or None, entry["kept"] or None)
+    return Swap(entry["file"], _mark_of(entry["made"]), str(entry["digest"]), before or None, entry["kept"] or None)
 
 
 def _mark_of(value: list[int]) -> Mark:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
-from lastgood.errors import CannotMend
+from lastgood import ownership
+from lastgood.errors import CannotMend, CannotTell
 from lastgood.mending.words import FromNeighbour, RandomStates, Renamed, Repair, State, Text
 
 if TYPE_CHECKING:
@@ -52,8 +54,15 @@ def maker(plan: Plan, hears: Hears = lambda _count: None) -> Callable[[Repair, s
 
 
 def require_makeable(plan: Plan) -> None:
-    """CannotMend, before anything is written, where torch is needed and not there, or would not load what is kept."""
+    """CannotMend, before anything is written, where torch is needed and not there, or would not load what is kept.
+
+    CannotTell where the checkpoint lets nobody like us write in it.
+    """
+    if why := ownership.why_closed("the checkpoint", plan.path, write=True):
+        raise CannotTell("mending", plan.path, OSError(errno.EACCES, why))
     for repair in plan.repairs:
+        if os.path.isdir(os.path.join(plan.path, repair.file)):
+            raise CannotMend(f"{repair.file} is a folder, where a file belongs: move it away")
         in_torch = isinstance(repair.work, Renamed) and not repair.file.endswith(".safetensors")
         if in_torch or isinstance(repair.work, State | RandomStates):
             _rewriting(repair.file).require_loadable(os.path.join(plan.path, repair.file))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # The same in every checkpoint of a run. Of the last ones, a run may have none.
 _CONFIG: Final = ("config.json",)
+_OF_ADAPTER: Final = "adapter_config.json"
 _BESIDE_IT: Final = ("generation_config.json", *base.TOKENIZER_FILES, "chat_template.jinja", "chat_template.json")
 _BECOMES: Final = {
     Code.OPTIMIZER_MISSING: Code.OPTIMIZER_EMPTY,
@@ -78,8 +79,9 @@ def _untold(errors: Sequence[Finding], refused: Sequence[str]) -> list[Finding]:
 def _take_from_neighbours(draft: Draft, alike: Sequence[Neighbour]) -> None:
     """Configuration, tokenizer: the same in all checkpoints of one run, if their weights are those of one model."""
     facts, report = draft.facts, draft.report
-    of_adapters = (f.file for f in report.findings if f.code is Code.CONFIG_MISSING and f.file not in (None, *_CONFIG))
-    for name in (*_CONFIG, *filter(None, of_adapters), *_BESIDE_IT):
+    errors = (found.file or "" for found in report.findings if found.severity is Severity.ERROR)
+    of_adapters = [file for file in errors if file.rpartition("/")[2] == _OF_ADAPTER]
+    for name in (*_CONFIG, *dict.fromkeys(of_adapters), *_BESIDE_IT):
         broken = [found for found in report.findings if found.file == name and found.severity is Severity.ERROR]
         if not broken and (name in facts.inventory.names or _is_of_no_use(facts, name)):
             continue

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lastgood import durable, naming, returning
 from lastgood.errors import CannotMend
+from lastgood.formats.scan import Source, scan_file
 from lastgood.inventory import take_inventory
 from lastgood.latest import inodes_are_stable
 from lastgood.mending import journal
@@ -29,9 +30,10 @@ def prepare(folder: str, files: Iterable[str]) -> tuple[Swap, ...]:
     for file in files:
         made, before = _mark(place_beside(folder, file), inodes), _mark(os.path.join(folder, file), inodes)
         assert made is not None, f"nobody made {file}"
+        digest = _digest(place_beside(folder, file))
         # An earlier backup holds what was there first.
         free = (name for name in _names_of_backups(file) if not os.path.lexists(os.path.join(folder, name)))
-        swaps.append(Swap(file, made, before, next(free) if before else None))
+        swaps.append(Swap(file, made, digest, before, next(free) if before else None))
     return tuple(swaps)
 
 
@@ -42,16 +44,19 @@ def all_or_none(folder: str, swaps: Sequence[Swap], *, backup: bool) -> Iterator
     CannotMend where it is not what it was when the swaps were prepared.
     """
     planned = Journal(tuple(swaps), backup)
-    journal.write(folder, planned)
     try:
+        journal.write(folder, planned)
         for swap in swaps:
             _put(folder, swap)
         yield
-        for below in {os.path.dirname(place_beside(folder, swap.file)) for swap in swaps}:
-            durable.sync(below)
-        journal.write(folder, replace(planned, done=True))
+        _sync_folders(folder, swaps)
     except BaseException:
         _take_all_back(folder, swaps)
+        raise
+    try:
+        journal.write(folder, replace(planned, done=True))
+    except BaseException:
+        take_back(folder)  # or ended: what is on the disk decides
         raise
     _finish(folder, planned)
 
@@ -72,8 +77,11 @@ def take_back(folder: str) -> None:
 
 
 def clear(folder: str) -> None:
-    """Takes away what was made and not put in its place, by us or by one that was killed."""
-    for path in _made_in(folder):
+    """Takes away what was made and not put in its place, by us or by one that was killed.
+
+    Not before it was taken back: it may be what another saved, and came out when the places were exchanged.
+    """
+    for path in _made_in(folder) if not journal.is_there(folder) else ():
         with suppress(OSError):
             os.unlink(path)
 
@@ -121,13 +129,14 @@ def _second_name(place: str, name: str, made: str) -> None:
 def _take_all_back(folder: str, swaps: Sequence[Swap]) -> None:
     for swap in reversed(swaps):
         _take_one_back(folder, swap)
+    _sync_folders(folder, swaps)
     journal.forget(folder)
 
 
 def _take_one_back(folder: str, swap: Swap) -> None:
     place, beside, inodes = os.path.join(folder, swap.file), place_beside(folder, swap.file), _inodes(folder)
     kept = os.path.join(folder, swap.kept) if swap.kept else None
-    if _mark(place, inodes) == swap.made:
+    if _is_made(place, swap, inodes):
         came_out = _mark(beside, inodes) not in (None, swap.made)  # by the exchange, whoever wrote it
         with suppress(FileNotFoundError):
             if kept is None:
@@ -136,6 +145,24 @@ def _take_one_back(folder: str, swap: Swap) -> None:
                 os.replace(beside if came_out else kept, place)
     if kept is not None and swap.before is not None and _mark(place, inodes) == swap.before:
         _unlink_if_same(kept, swap.before)
+
+
+def _is_made(place: str, swap: Swap, inodes: bool) -> bool:
+    """Also where it was copied since, or touched. What another saved there is something else."""
+    found = _mark(place, inodes)
+    if found is None or found in (swap.made, swap.before):
+        return found == swap.made
+    return found[1] == swap.made[1] and os.path.isfile(place) and _digest(place) == swap.digest
+
+
+def _digest(path: str) -> str:
+    return scan_file(Source(path, path, os.stat(path).st_size), (), {}).digest or ""
+
+
+def _sync_folders(folder: str, swaps: Iterable[Swap]) -> None:
+    for below in {os.path.dirname(place_beside(folder, swap.file)) for swap in swaps}:
+        with suppress(FileNotFoundError):
+            durable.sync(below)
 
 
 def _finish(folder: str, done: Journal) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood import naming
 from lastgood.facts import Component
 from lastgood.findings import Code, Finding, Severity
-from lastgood.layouts import base
+from lastgood.layouts import base, plain
 from lastgood.mending.drafting import Draft, why_not_rewritten, without_wrappers, would_be_called_the_same
-from lastgood.mending.words import Renamed, Repair, Text
+from lastgood.mending.words import Renamed, Repair, State, Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,12 +31,13 @@ def unwrap_names(draft: Draft) -> None:
         draft.refused.append("without the names of wrappers, two tensors would be called the same")
         return
     for home in _weight_files(facts):
-        names = without_wrappers(facts, facts.files[home])
+        inside = f"{plain.INNER_WEIGHTS}." if home in plain.STATES else ""
+        names = without_wrappers(facts, facts.files[home], inside)
         if names and (why := why_not_rewritten(facts.files[home])):
             draft.refused.append(why)
         elif names and home not in draft.repairs:
             does = (f"take the names of wrappers from {len(names)} tensors",)
-            draft.add(Repair(home, Renamed(names), does), wrapped)
+            draft.add(Repair(home, State({}, names=names) if inside else Renamed(names), does), wrapped)
 
 
 def rebuild_index(draft: Draft) -> None:
@@ -76,11 +78,12 @@ def _why_no_index(facts: Facts, report: Report, shards: Sequence[str]) -> str | 
 
 
 def _index_of(shards: Mapping[str, FileFacts], bare: Mapping[str, str], before: FileFacts | None) -> dict[str, Any]:
-    """As transformers writes it: `metadata` with `total_size` in bytes, `weight_map` by the tensor's name."""
+    """As transformers writes it: `metadata` with parameters and bytes, `weight_map` by the tensor's name."""
     told = before.contents.get("metadata") if before and isinstance(before.contents, dict) else None
     size = sum(tensor.bytes for shard in shards.values() for tensor in shard.tensors.values())
     mapping = {bare.get(name, name): shard for shard, file in shards.items() for name in file.tensors}
-    metadata = {**(told if isinstance(told, dict) else {}), "total_size": size}
+    count = sum(prod(tensor.shape) for shard in shards.values() for tensor in shard.tensors.values())
+    metadata = {**(told if isinstance(told, dict) else {}), "total_parameters": count, "total_size": size}
     return {"metadata": metadata, "weight_map": dict(sorted(mapping.items()))}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import pickle
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ def write_state(before: str, path: str, entries: Mapping[str, Any], *, random: b
         known = _known(content.get(state.RNG))
         content[state.RNG] = {**rng.without(known, rng.save_rng_states()), **known, naming.BASELINE: True}
     if names:
-        content[state.MODEL] = {names.get(name, name): value for name, value in content[state.MODEL].items()}
+        content[state.MODEL] = _renamed(content[state.MODEL], names)
     _save(content, path)
 
 
@@ -53,9 +54,27 @@ def write_random_states(before: str, path: str) -> None:
 
 def rename_tensors(before: str, path: str, names: Mapping[str, str]) -> None:
     """A file of `torch.save` that holds weights by their names, with other ones."""
-    weights = _loaded(before)
-    renamed = {names.get(name, name): value for name, value in weights.items()}
-    _save(type(weights)(renamed), path)
+    _save(_renamed(_loaded(before), names), path)
+
+
+def _renamed(weights: Any, names: Mapping[str, str]) -> Any:
+    """With the versions of its modules, which torch keeps beside a state and by which it loads older ones."""
+    made = type(weights)({names.get(name, name): value for name, value in weights.items()})
+    versions = getattr(weights, "_metadata", None)
+    if isinstance(versions, Mapping):
+        parallel = any(old.startswith(naming.PARALLEL) and old != new for old, new in names.items())
+        made._metadata = collections.OrderedDict(  # noqa: SLF001 - torch's own name
+            (_without_wrappers(path, parallel=parallel), value) for path, value in versions.items()
+        )
+    return made
+
+
+def _without_wrappers(path: str, *, parallel: bool) -> str:
+    """Of a module: as `naming.bare_names` of tensors."""
+    parts = [part for part in path.split(".") if f"{part}." != naming.COMPILED]
+    while parallel and parts and f"{parts[0]}." == naming.PARALLEL:
+        del parts[0]
+    return ".".join(parts)
 
 
 def _known(states: Any) -> dict[str, Any]:
