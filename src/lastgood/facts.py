@@ -182,6 +182,7 @@ class OptimizerFacts:
 
     steps: tuple[int, ...] = ()  #: the different step counts of its parameters, rising; none where it counts none
     rates: tuple[float, ...] = ()  #: the learning rate of each group
+    unsound_rates: tuple[str, ...] = ()  #: those that are no numbers, in words
     parameters: int = 0  #: how many its groups name
     moments: Mapping[str, TensorFact] = field(default_factory=dict)  #: `0.exp_avg` and the like
 

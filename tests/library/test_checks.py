@@ -209,6 +209,11 @@ def test_moments_have_the_shapes_of_weights(told: OptimizerFacts, found: list[Co
     assert codes(optimizer.check_moments_fit_the_weights(facts(optimizer=told))) == found
 
 
+def test_a_rate_that_is_no_number_is_none_to_train_with() -> None:
+    told = OptimizerFacts(unsound_rates=("nan",))
+    assert codes(optimizer.check_rate_is_not_zero(facts(optimizer=told))) == [Code.NOT_A_NUMBER]
+
+
 def test_a_rate_of_zero_is_a_remark() -> None:
     assert codes(optimizer.check_rate_is_not_zero(facts(optimizer=counted(rates=(0.0, 0.0))))) == [Code.RATE_ZERO]
     assert codes(optimizer.check_rate_is_not_zero(facts(optimizer=counted(rates=(0.0, 1e-4))))) == []

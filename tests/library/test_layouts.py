@@ -133,6 +133,13 @@ def test_what_forgather_s_manifest_leaves_out_was_never_saved(lost: str, verdict
     assert verify(str(write_files(tmp_path / NAME, files.items()))).verdict is verdict
 
 
+def test_counts_of_forgather_that_are_tensors_count(tmp_path: Path) -> None:
+    state = saved({"global_step": torch.tensor(STEP), "raw_epoch": torch.tensor(1.5)})
+    files = {**dict(forgather_files(STEP)), "trainer_state.pt": state}
+    report = verify(str(write_files(tmp_path / NAME, files.items())))
+    assert (report.verdict, report.step, report.epoch) == (Verdict.COMPLETE, STEP, 1.5)
+
+
 def test_forgather_without_weights_of_its_own_says_so(tmp_path: Path) -> None:
     files = [file for file in forgather_files(STEP) if file[0] != "model.safetensors"]
     report = verify(str(write_files(tmp_path / NAME, [*files, (".forgather_no_model_weights", b"elsewhere\n")])))

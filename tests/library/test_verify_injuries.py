@@ -64,6 +64,12 @@ def also_train_a_critic(file: Path) -> None:
     file.write_bytes(saved(state))
 
 
+def lose_the_rate(file: Path) -> None:
+    state = torch.load(file, weights_only=False)
+    state["param_groups"][0]["lr"] = float("nan")
+    file.write_bytes(saved(state))
+
+
 def save_no_tensor(file: Path) -> None:
     safetensors.torch.save_file({}, file)
 
@@ -315,6 +321,7 @@ ROWS: Final = [
         PLAIN, "model.safetensors", save_no_tensor, [Code.WEIGHTS_MISSING],
         SHORT, "plain: weights without a tensor",
     ),
+    row(HF, "optimizer.pt", lose_the_rate, [Code.NOT_A_NUMBER], Verdict.UNHEALTHY, "hf: a rate that is no number"),
     row(HF, "optimizer.pt", hurt.save_instead(None), [Code.OPTIMIZER_EMPTY], PARTIAL, "hf: nothing for an optimizer"),
     row(HF, "scheduler.pt", hurt.save_instead(None), [Code.SCHEDULER_EMPTY], PARTIAL, "hf: nothing for a scheduler"),
     row(HF, "rng_state.pth", hurt.save_instead(None), [Code.RNG_EMPTY], PARTIAL, "hf: nothing for random states"),

@@ -47,7 +47,10 @@ def check_moments_fit_the_weights(facts: Facts) -> Iterator[Finding]:
 
 
 def check_rate_is_not_zero(facts: Facts) -> Iterator[Finding]:
-    """A learning rate that moves nothing any more: the end of a schedule, or a schedule that went wrong."""
+    """A learning rate is a number, and moves something: else it is the end of a schedule, or one that went wrong."""
+    if facts.optimizer and facts.optimizer.unsound_rates:
+        home = home_of(facts, Component.OPTIMIZER)
+        yield Finding(Code.NOT_A_NUMBER, home, f"the learning rate is {facts.optimizer.unsound_rates[0]}")
     if facts.optimizer and facts.optimizer.rates and max(facts.optimizer.rates) < VANISHING:
         message = f"the learning rate is {max(facts.optimizer.rates):.3g}"
         yield Finding(Code.RATE_ZERO, home_of(facts, Component.OPTIMIZER), message)

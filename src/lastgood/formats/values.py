@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lastgood.formats.payload import PayloadReader
 
 _WANTED: Final = frozenset(
-    {"step", "lr", "global_step", "epoch", "total_batches"}
+    {"step", "lr", "global_step", "epoch", "raw_epoch", "total_batches"}
 )  # the last key on the path to the tensor
 _MOST: Final = 4096  # an optimizer counts once per parameter; the first few thousand tell what there is to tell
 _FORMATS: Final = {

@@ -46,8 +46,8 @@ def whole_number(value: Any) -> int | None:
 
 
 def count(value: Any) -> int | None:
-    """The value, where it can count what was done."""
-    found = whole_number(value)
+    """The value, where it can count what was done. The number in a tensor is read as a float."""
+    found = whole_number(int(value) if isinstance(value, float) and value.is_integer() else value)
     return found if found is not None and found >= 0 else None
 
 

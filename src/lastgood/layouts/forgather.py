@@ -178,12 +178,11 @@ def _one_optimizer(file: FileFacts) -> OptimizerFacts | None:
 
 
 def _progress(parts: tuple[_Part, ...], homes: base.Homes, files: Mapping[str, FileFacts]) -> Progress:
-    state = next(
-        (told for _home, told in base.told(homes[Component.TRAINING_STATE], files) if isinstance(told, dict)), {}
-    )
+    states_found = base.told(homes[Component.TRAINING_STATE], files)
+    home, state = next(((home, told) for home, told in states_found if isinstance(told, dict)), ("", {}))
     schedule = next((told for _home, told in base.told(homes[Component.SCHEDULER], files)), None)
     ranks = [part.rank for part in parts if part.rank is not None]
-    raw, told, step = (state.get(key) for key in ("raw_epoch", "epoch", "global_step"))
+    raw, told, step = (states.told(files.get(home), state, key) for key in ("raw_epoch", "epoch", "global_step"))
     epoch = counts.epochs(raw) if counts.epochs(raw) is not None else counts.epochs(told)
     return Progress(
         step=counts.count(step),

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood import naming
-from lastgood.facts import Component, Presence, Progress, TensorFact
+from lastgood.facts import Component, Presence, Progress
 from lastgood.findings import Code, Finding
 from lastgood.layouts import base, counts, places, states
 
@@ -151,11 +151,6 @@ def _left_out(state: Mapping[str, Any]) -> frozenset[Component]:
     return frozenset(component for component in (Component.OPTIMIZER, Component.SCHEDULER) if component.value in told)
 
 
-def _whole(value: Any) -> int | None:
-    """A tensor's number is read as a float."""
-    return counts.count(int(value) if isinstance(value, float) and value.is_integer() else value)
-
-
 def _found(component: Component, state: Mapping[str, Any]) -> tuple[str, Any]:
     """The key under which the component lies, and what lies there; None where it does not."""
     return next(((key, state[key]) for key in _KEYS[component] if key in state), ("", None))
@@ -169,7 +164,7 @@ def _presence(component: Component, home: str | None, state: Mapping[str, Any]) 
     if found is None and component in _never_saved(home, state) | _left_out(state):
         return Presence.NOT_APPLICABLE
     if component is Component.OPTIMIZER:
-        return base.optimizer_presence(found, steps=_whole(state.get("global_step")))
+        return base.optimizer_presence(found, steps=counts.count(state.get("global_step")))
     return base.state_presence(found)
 
 
@@ -184,21 +179,15 @@ def _rng(home: str | None, state: Mapping[str, Any]) -> dict[str, frozenset[str]
 
 
 def _told(home: str | None, files: Mapping[str, FileFacts], state: Mapping[str, Any]) -> dict[str, Any]:
-    """What it counts. Some writers save tensors of one element."""
-    file = files.get(home or "")
-    values = file.values if file else {}  # of those tensors that hold one finite number
-    return {
-        key: values.get(key, state[key]) if isinstance(state[key], TensorFact) else state[key]
-        for key in COUNTS
-        if key in state
-    }
+    """What it counts."""
+    return {key: states.told(files.get(home or ""), state, key) for key in COUNTS if key in state}
 
 
 def _untold(home: str | None, files: Mapping[str, FileFacts], state: Mapping[str, Any]) -> Iterator[Finding]:
     """What cannot be, and therefore counts for nothing."""
     told = {key: value for key, value in _told(home, files, state).items() if value is not None}
     for key, value in told.items():
-        if counts.epochs(value) is None or (key != "epoch" and _whole(value) is None):
+        if counts.epochs(value) is None or (key != "epoch" and counts.count(value) is None):
             yield Finding(Code.PROGRESS_UNTOLD, home, f"{key} is {counts.shortened(value)}, and counts for nothing")
     epoch, batches, per_epoch = (counts.number(told.get(key)) for key in ("epoch", "step", "total_batches"))
     if epoch is not None and batches is not None and per_epoch is not None and "global_step" not in told:
@@ -220,7 +209,7 @@ def _estimated(state: Mapping[str, Any]) -> tuple[str, ...]:
 def progress_in(state: Mapping[str, Any], told: Mapping[str, Any]) -> Progress:
     """`told`: of `COUNTS` those that are there, as plain values. What cannot be counts for nothing."""
     epoch = counts.epochs(told.get("epoch"))
-    step, batches, per_epoch = (_whole(told.get(key)) for key in ("global_step", "step", "total_batches"))
+    step, batches, per_epoch = (counts.count(told.get(key)) for key in ("global_step", "step", "total_batches"))
     place = places.by_batches(epoch, batches, per_epoch) if step is None else None
     loader, scheduler = (_found(component, state)[1] for component in (Component.DATALOADER, Component.SCHEDULER))
     if place is not None and place.done is not None and per_epoch is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood import naming
@@ -39,6 +40,7 @@ def optimizer_facts(value: Any, prefix: str, file: FileFacts) -> OptimizerFacts 
     return OptimizerFacts(
         steps=tuple(sorted({step for path, optimizer in found for step in _steps(optimizer, path, file.values)})),
         rates=tuple(rate for path, optimizer in found for rate in _rates(optimizer, path, file.values)),
+        unsound_rates=tuple(rate for _path, optimizer in found for rate in _unsound_rates(optimizer)),
         parameters=sum(_length(group.get("params")) for _path, optimizer in found for group in _groups(optimizer)),
         moments=moments,
     )
@@ -124,6 +126,18 @@ def _rates(optimizer: dict[Any, Any], path: str, values: Mapping[str, float]) ->
         rate = _scalar(group.get("lr"), f"{path}param_groups.{place}.lr", values)
         if rate is not None:
             yield float(rate)
+
+
+def _unsound_rates(optimizer: dict[Any, Any]) -> Iterator[str]:
+    """Within a tensor they are found as in all others."""
+    rates = (group.get("lr") for group in _groups(optimizer))
+    yield from (str(rate) for rate in rates if isinstance(rate, float) and not isfinite(rate))
+
+
+def told(file: FileFacts | None, state: Mapping[Any, Any], key: str) -> Any:
+    """A value of the file's state; of a tensor of one finite number that number."""
+    value = state.get(key)
+    return file.values.get(key, value) if file is not None and isinstance(value, TensorFact) else value
 
 
 def _moments(optimizer: dict[Any, Any]) -> Iterator[tuple[str, TensorFact]]:

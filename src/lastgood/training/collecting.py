@@ -165,7 +165,7 @@ def _circumstances(dataloader: Any) -> dict[str, Any]:
     size = getattr(dataloader, "batch_size", None)
     if isinstance(size, int):
         found["batch_size"] = size
-    with suppress(TypeError):  # there is none, or nobody knows how long its data is
+    with suppress(TypeError, NotImplementedError):  # there is none, or nobody knows how long its data is
         found["total_batches"] = len(dataloader)
     return found
 

@@ -100,7 +100,7 @@ def _is_damage(finding: Finding) -> bool:
 def _is_alike(found: state.State, targets: Targets) -> bool:
     """Whether the data comes in the same pieces. Warns of what makes the loss jump although everything is restored."""
     size, length = getattr(targets.dataloader, "batch_size", None), None
-    with suppress(TypeError):  # there is none, or nobody knows how long its data is
+    with suppress(TypeError, NotImplementedError):  # there is none, or nobody knows how long its data is
         length = len(targets.dataloader)
     others = (
         _is_other("the batch size", found.get("batch_size"), size, "the data comes in other pieces"),
