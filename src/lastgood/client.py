@@ -135,7 +135,6 @@ def resume_point(  # noqa: PLR0913 - one name for each wish
         max_step=max_step,
         strict=strict,
     )
-    level = Level.QUICK if quick else Level.FULL
     try:
         found = latest_in(
             os.fspath(folder),
@@ -144,7 +143,7 @@ def resume_point(  # noqa: PLR0913 - one name for each wish
             run=run,
             wait=wait,
             root=settings.root,
-            level=level,
+            level=Level.QUICK if quick else Level.FULL,
             lease=lease_wanted(lease),
             accept_as_set=accept is None and is_default_accept(settings),
             fetch=Fetch(settings) if fetch else None,

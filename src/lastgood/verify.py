@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 from lastgood import deep, layouts, naming
 from lastgood.checks import run_checks
@@ -95,13 +95,8 @@ def examine(
         )
     if not unsteady and _has_changed(path, inventory, inodes=inodes):
         unsteady = (Finding(Code.STILL_BEING_WRITTEN, None, "files changed while they were read"),)
-    try:
-        facts = replace(_facts(path, inventory, files), previous=previous, manifest=manifest, saved=saved)
-        findings = unsteady or deep.merged(run_checks(facts), loaded)
-    except Exception as error:  # noqa: BLE001 - what nobody foresaw in one keeps nobody from the others
-        _log.exception("%s cannot be judged: please report this", path)
-        facts = _facts(path, inventory, {}, layouts.UNKNOWN)
-        findings = (Finding(Code.CHECKER_DIED, None, f"judging it failed: {type(error).__name__}: {error}"),)
+    facts, findings = _checked(path, inventory, files, previous=previous, manifest=manifest, saved=saved)
+    findings = unsteady or deep.merged(findings, loaded)
     facts = replace(facts, components=_components_after(findings, facts))
     return facts, _report(path, facts, findings, level, time.monotonic() - started)
 
@@ -188,6 +183,19 @@ def _has_changed(path: str, inventory: Inventory, *, inodes: bool) -> bool:
         return take_inventory(path, inodes=inodes).fingerprint != inventory.fingerprint
     except NotACheckpoint:
         return True
+
+
+def _checked(
+    path: str, inventory: Inventory, files: Mapping[str, FileFacts], **held_against: Any
+) -> tuple[Facts, tuple[Finding, ...]]:
+    """The facts, and what the checks find. What nobody foresaw in one checkpoint keeps nobody from the others."""
+    try:
+        facts = replace(_facts(path, inventory, files), **held_against)
+        return facts, run_checks(facts)
+    except Exception as error:  # noqa: BLE001 - as above
+        _log.exception("%s cannot be judged: please report this", path)
+        why = f"judging it failed: {type(error).__name__}: {error}"
+        return _facts(path, inventory, {}, layouts.UNKNOWN), (Finding(Code.CHECKER_DIED, None, why),)
 
 
 def _facts(

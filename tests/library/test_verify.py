@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 import injuries as hurt
 from builders import hf_files, make_hf_checkpoint, make_plain_checkpoint, write_file, write_files
+from lastgood import resume
 from lastgood.errors import CannotTell, NotACheckpoint
 from lastgood.facts import Component, Level, Presence
 from lastgood.findings import Code, Severity, Verdict
 from lastgood.inventory import take_inventory
+from lastgood.layouts import hf_trainer
+from lastgood.own_look import own_look
 from lastgood.verify import Outline, outline, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+
+def test_a_checkpoint_that_nobody_can_judge_keeps_nobody_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2):
+        make_hf_checkpoint(tmp_path / f"checkpoint-{step}", step)
+    read = hf_trainer.HfTrainer.read
+
+    def fail(self: Any, names: Any, files: Any) -> Any:
+        found = read(self, names, files)
+        return 1 // 0 if found.progress.step == 2 else found
+
+    monkeypatch.setattr(hf_trainer.HfTrainer, "read", fail)
+    report = verify(str(tmp_path / "checkpoint-2"))
+    assert (report.verdict, [finding.code for finding in report.findings]) == ("unreadable", [Code.CHECKER_DIED])
+    assert own_look(str(tmp_path), resume.Wishes())["name"] == "checkpoint-1"
 
 
 @pytest.mark.parametrize(("make", "layout"), [(make_hf_checkpoint, "hf_trainer"), (make_plain_checkpoint, "plain")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import copy
 import errno
+import json
 import os
 import random
 import resource
@@ -85,6 +86,17 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(manager: CheckpointManager)
     resumed.restore(manager)
     resumed.train(20)
     assert resumed.everything() == right.everything()
+
+
+def test_a_configuration_is_saved_as_it_was_at_that_moment(manager: CheckpointManager, held: threading.Event) -> None:
+    model = torch.nn.Linear(2, 2)
+    model.config = {"layers": {"count": 1}}
+    path = manager.save(1, model=model)
+    model.config["layers"]["count"] = 2
+    held.set()
+    manager.wait()
+    with open(os.path.join(path, "config.json"), encoding="utf-8") as file:
+        assert json.load(file)["layers"] == {"count": 1}
 
 
 def test_the_next_save_waits_for_the_one_before(manager: CheckpointManager, held: threading.Event) -> None:

@@ -85,11 +85,7 @@ def latest(
         raise
     except NoneAcceptable as refusal:
         return _refused(refusal, as_json=as_json)
-    found = {**found, "path": client.rebased(found, settings.root)}
-    click.echo(json.dumps(found) if as_json else found["path"])
-    for warning in found["warnings"]:
-        complain(f"warning: {warning['message']}")
-    return GOOD
+    return _answered({**found, "path": client.rebased(found, settings.root)}, as_json=as_json)
 
 
 @commands.command()
@@ -133,6 +129,13 @@ def _asked(
     }
     service = service_with(settings, where if where and _is_url(where) else None)
     return service, _wishes(settings, **wishes), how
+
+
+def _answered(found: dict[str, Any], *, as_json: bool) -> int:
+    click.echo(json.dumps(found) if as_json else found["path"])
+    for warning in found["warnings"]:
+        complain(f"warning: {warning['message']}")
+    return GOOD
 
 
 def _refused(refusal: NoneAcceptable, *, as_json: bool) -> int:

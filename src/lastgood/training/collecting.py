@@ -78,7 +78,7 @@ class Parts(TypedDict, total=False):
 
 
 def collect(step: int, options: SaveOptions, parts: Parts) -> Save:
-    """The save, of the job's own tensors. TypeError where a name is unknown, or a loader's position cannot be saved."""
+    """The save, of the job's own tensors. TypeError where a name is unknown, or something has no state."""
     if unknown := parts.keys() - Parts.__annotations__.keys():
         raise TypeError(f"a save takes no {min(unknown)}; it takes {', '.join(Parts.__annotations__)}")
     if "model" not in parts:

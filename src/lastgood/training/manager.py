@@ -83,7 +83,7 @@ class CheckpointManager:
         `parts`: `model`, and what else there is: `optimizer`, `scheduler`, `scaler`, `dataloader`, `tokenizer`, `epoch`
         (how many are done), `best_loss`, `epoch_losses`, `metrics`, `additional_state`. OSError where the disk has no
         room, Damaged where what came out is not what was to be saved, TypeError or ValueError where the step is not a
-        whole number of 0 or more.
+        whole number of 0 or more, or something could not be loaded again.
 
         With `async_save` it is on its way there: the state is copied, and written while training goes on. The next
         call waits for it, and raises what went wrong; what is not finished never looks as if it were. Under

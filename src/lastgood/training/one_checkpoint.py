@@ -34,7 +34,7 @@ def save_checkpoint(  # noqa: PLR0913, PLR0917 - the names that trainers call it
     """Saves everything into this folder, in place of what is there. After an error that is as it was.
 
     `options`: those of `SaveOptions` that concern what is saved. OSError where the disk has no room, Damaged where what
-    came out is not what was to be saved.
+    came out is not what was to be saved, TypeError or ValueError where something could not be loaded again.
     """
     if not ranks.is_first():
         return
@@ -72,7 +72,8 @@ def load_checkpoint(  # noqa: PLR0913 - as above
     """Loads everything that is given and was saved. Step, epoch, losses, metrics and additional state.
 
     Damaged, before anything is touched, where the checkpoint is: every byte of it is read first, or with `level`
-    "quick" the headers; None trusts it. NotACheckpoint where there are no weights.
+    "quick" the headers; None trusts it. NotACheckpoint where there are no weights. ValueError where a state does not
+    fit, TypeError where something cannot take one: then everything is as it was.
     """
     folder = os.fspath(checkpoint_dir)
     if level is not None:
