@@ -18,6 +18,7 @@ from example_job import (
     EVERY,
     FLAGS,
     LAST,
+    STEPS,
     assert_same,
     assert_same_end,
     ended,
@@ -112,12 +113,11 @@ def test_a_job_that_is_told_to_go_saves_and_is_gone_on_with_bit_for_bit(
 ) -> None:
     output = tmp_path / "output"
     job = started(output, "--pretrained-model", str(small))
-    wait_for("some steps", lambda: len(losses_of(output)) > 9)
+    wait_for("some steps", lambda: len(losses_of(output)) > 2)
     os.kill(job, number)
     assert ended(job) == 143
-    (step,) = {int(path.name.removeprefix("checkpoint-")) for path in output.glob("checkpoint-*")} - set(
-        range(0, 50, 7)
-    )
+    step, _loss = losses_of(output)[-1]
+    assert step < STEPS
     assert verify(str(output / f"checkpoint-{step}")).exact_resume
     assert ended(started(output, "--resume-from-checkpoint", "latest")) == 0
     assert_same(output, right)
