@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -410,3 +411,20 @@ def test_a_model_of_other_weights_is_refused_only_if_strict(tmp_path: Path) -> N
     with pytest.raises(RuntimeError, match="Missing key"):
         CheckpointManager.load_checkpoint(str(tmp_path / "checkpoint-1"), nn.Sequential(nn.Linear(2, 2)))
     CheckpointManager.load_checkpoint(str(tmp_path / "checkpoint-1"), nn.Sequential(nn.Linear(2, 2)), strict=False)
+
+
+@pytest.mark.parametrize(
+    ("other", "strict"),
+    [
+        pytest.param(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)), True, id="one more layer"),
+        pytest.param(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3)), False, id="of another shape"),
+        pytest.param(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), True, id="with buffers"),
+    ],
+)
+def test_a_model_that_the_weights_do_not_fit_is_left_as_it_was(tmp_path: Path, other: nn.Module, strict: bool) -> None:
+    saved = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    CheckpointManager.save_checkpoint(checkpoint_dir=str(tmp_path / "checkpoint-1"), model=saved)
+    before = copy.deepcopy(other.state_dict())
+    with pytest.raises(RuntimeError):
+        CheckpointManager.load_checkpoint(str(tmp_path / "checkpoint-1"), other, strict=strict)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())

@@ -48,8 +48,7 @@ def load(folder: str, targets: Targets) -> Loaded:
     """Loads everything that is given and was saved. What was not saved is said, and left as it is.
 
     NotACheckpoint where there are no weights, Damaged where a state is none, ValueError where one does not fit,
-    TypeError where something cannot take one: then everything is as it was. What torch raises where weights do not fit:
-    then all but the model is.
+    TypeError where something cannot take one, RuntimeError where the weights do not fit: then everything is as it was.
     """
     found = state.read_state(folder)
     if targets.dataloader is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def as_before_on_error(targets: Targets) -> Iterator[None]:
-    """Optimizer, scheduler, scaler, our own loaders and random generators: all but the model, which is too large."""
+    """Optimizer, scheduler, scaler, our own loaders and random generators; the model sees to itself, and comes last."""
     ways_back = [way for way in _ways_back(targets) if way is not None]
     try:
         yield

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import safetensors.torch
@@ -19,7 +20,7 @@ from lastgood.layouts import base
 from lastgood.training import plainly
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from lastgood.training.state import Load
 
@@ -135,7 +136,10 @@ def _weight_files(folder: str) -> Sequence[str]:
 
 
 def load_weights(model: Any, weights: Weights, *, strict: bool) -> bool:
-    """Puts the weights into the model. Whether all had their place; with `strict`, RuntimeError names those without."""
+    """Puts the weights into the model. Whether all had their place.
+
+    RuntimeError names those of another shape and, with `strict`, those without a place: the model is as it was then.
+    """
     target = unwrapped(model)
     wanted = target.state_dict()
     others = [name for name in wanted if name in weights and _is_of_other_kind(weights[name], wanted[name])]
@@ -145,8 +149,33 @@ def load_weights(model: Any, weights: Weights, *, strict: bool) -> bool:
     places = fitted(weights, wanted)
     state = {name: weights[saved] for name, saved in places.items()}
     state |= {name: weights[name] for name in weights.keys() - places.values()}
-    found = target.load_state_dict(_with_shared(state, wanted), strict=strict)
+    state = _with_shared(state, wanted)
+    with _as_before_on_error(wanted, state):
+        found = target.load_state_dict(state, strict=strict)
     return not (found.missing_keys or found.unexpected_keys or others)
+
+
+@contextmanager
+def _as_before_on_error(wanted: Mapping[str, Any], state: Weights) -> Iterator[None]:
+    """torch puts in what fits before it complains. Copied is only a model that the weights seem not to fit."""
+    fits = wanted.keys() == state.keys() and all(map(_is_of_one_shape, wanted.values(), map(state.get, wanted)))
+    tensors = {} if fits else {name: tensor for name, tensor in wanted.items() if _has_values(tensor)}
+    before = {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor.copy_(before[name])
+        raise
+
+
+def _has_values(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and not value.is_meta
+
+
+def _is_of_one_shape(wanted: Any, saved: Any) -> bool:
+    return not isinstance(wanted, torch.Tensor) or getattr(saved, "shape", None) == wanted.shape
 
 
 def _is_of_other_kind(saved: Any, wanted: Any) -> bool:
