@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from lastgood import ownership
+from lastgood.addresses import url_of
 from lastgood.catalog import Catalog
 from lastgood.errors import LastgoodError, SettingsError
 from lastgood.settings import Settings, read_settings
@@ -72,7 +73,7 @@ def _serve(app: FastAPI, listener: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
     )
-    logging.getLogger("lastgood_service").info("listening url=%s", _url(listener))
+    logging.getLogger("lastgood_service").info("listening url=%s", url_of(*listener.getsockname()[:2]))
     _Server(config).run(sockets=[listener])
 
 
@@ -96,11 +97,6 @@ def _listen(settings: Settings) -> socket.socket:
             f"cannot listen on {where}: {error.strerror}; choose another with LASTGOOD_PORT or LASTGOOD_HOST"
         ) from None
     return listener
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from lastgood import retention
-from lastgood.cloud import remote_plan
+from lastgood.cloud import plan_of_copies
 from lastgood.latest import plan_now
 from lastgood.life import State
 from lastgood_service.copies import pinned_in, unproven
@@ -18,24 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from lastgood.catalog import Catalog, Run, WorkerStatus
-    from lastgood.cloud import CloudCopy
+    from lastgood.catalog import Catalog, WorkerStatus
+    from lastgood.cloud import CopiesPlan, Remote
     from lastgood.records import Hold, Record
     from lastgood.retention import Plan, Wait
     from lastgood.settings import Settings
     from lastgood_service.clock import Clock
-    from lastgood_service.copies import Copies
     from lastgood_service.knowledge import Known
-
-
-@dataclass(frozen=True, slots=True)
-class CopiesPlanned:
-    """What becomes of one run's proven copies."""
-
-    copies: Copies
-    decisions: tuple[tuple[CloudCopy, retention.Decision], ...]
-    plan: Plan
-    wait: Wait | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +36,8 @@ class Planned:
     wait: Wait | None
     trash: tuple[Record, ...]
     holds: Mapping[int, Sequence[Hold]]
-    of_copies: CopiesPlanned | None  #: None: no place for copies is set
+    remote: Remote | None  #: where its copies are; None: no place for copies is set
+    of_copies: CopiesPlan | None
 
     def decision(self, checkpoint_id: int) -> retention.Decision | None:
         """None where it is not in its place."""
@@ -76,27 +66,13 @@ class Plans:
         needed = unproven(known.copies, self._settings, run, records, pinned_in(holds))
         plan = plan_now(records, policy, holds, _in_work(known.worker, now), needed)
         trash = tuple(record for record in records if record.state is State.TRASHED)
-        of_copies = self._plan_of_copies(known.copies, known.runs[run], holds) if known.copies else None
-        return Planned(run, plan, self._wait(known, plan, run), trash, holds, of_copies)
-
-    def _plan_of_copies(self, copies: Copies, run: Run, holds: Mapping[int, Sequence[Hold]]) -> CopiesPlanned:
-        """As the worker makes it: a lease on a checkpoint here holds no copy of it, a pin does."""
-        pins = {
-            upload.copy.key: [hold for hold in holds.get(upload.checkpoint_id or 0, ()) if hold.pin]
-            for upload in copies.of_run(run.name)
-        }
-        policy = retention.remote_policy_of(self._settings, run.name)
-        decisions = tuple(remote_plan(copies.proven(run.name), policy, pins))
-        plan = retention.Plan(tuple(decision for _copy, decision in decisions), policy)
-        wait = retention.waits_for(
-            plan,
-            now=self._clock.now(),
-            frozen=None,
-            known_since=None,
-            observe_for=timedelta(),
-            carried_out=run.remote_policy,
-        )
-        return CopiesPlanned(copies, decisions, plan, None if policy.is_empty else wait)
+        remote, of_copies = None, None
+        if known.copies is not None:
+            remote = known.copies.remote
+            rules = retention.remote_policy_of(self._settings, run)
+            carried_out = known.runs[run].remote_policy
+            of_copies = plan_of_copies(known.copies.of_run(run), rules, holds, now=now, carried_out=carried_out)
+        return Planned(run, plan, self._wait(known, plan, run), trash, holds, remote, of_copies)
 
     def _wait(self, known: Known, plan: Plan, run: str) -> Wait | None:
         if plan.policy.is_empty:

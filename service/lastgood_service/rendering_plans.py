@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lastgood.cloud import CopiesPlan, Remote
     from lastgood.records import Hold, Record
     from lastgood.retention import Decision, Wait
-    from lastgood_service.plans import CopiesPlanned, Planned
+    from lastgood_service.plans import Planned
 
 
 def hold_as_json(hold: Hold) -> dict[str, Any]:
@@ -29,12 +30,11 @@ def plan_as_json(planned: Planned) -> dict[str, Any]:
         "bytes_freed": planned.plan.bytes_freed,
         "decisions": [_decision_as_json(decision) for decision in planned.plan.decisions],
         "trash": [_trash_as_json(record) for record in planned.trash],
-        "copies": _copies_as_json(planned.of_copies) if planned.of_copies else None,
+        "copies": _copies_as_json(planned.of_copies, planned.remote) if planned.of_copies and planned.remote else None,
     }
 
 
-def _copies_as_json(planned: CopiesPlanned) -> dict[str, Any]:
-    remote = planned.copies.remote
+def _copies_as_json(planned: CopiesPlan, remote: Remote) -> dict[str, Any]:
     return {
         "policy": str(planned.plan.policy),
         "plan": planned.plan.id,

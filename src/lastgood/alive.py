@@ -5,13 +5,14 @@ from __future__ import annotations
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Final
 
+from lastgood.addresses import asked_at
+
 if TYPE_CHECKING:
     from datetime import datetime
 
     from lastgood.catalog import WorkerStatus
 
 _PATIENCE_SECONDS: Final = 5.0
-_ASKED_AT: Final = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - who listens everywhere listens there
 
 
 def trouble_of_worker(worker: WorkerStatus | None, state_dir: str, now: datetime) -> str | None:
@@ -26,7 +27,7 @@ def trouble_of_worker(worker: WorkerStatus | None, state_dir: str, now: datetime
 
 def trouble_of_service(host: str, port: int) -> str | None:
     """By a question to it. That its worker is down is no trouble of its own."""
-    host = _ASKED_AT.get(host, host)
+    host = asked_at(host)
     connection = HTTPConnection(host, port, timeout=_PATIENCE_SECONDS)
     try:
         connection.request("GET", "/livez", headers={"Host": "localhost"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -23,6 +24,24 @@ def make_folders(path: str) -> None:
         make_folders(parent)
         os.makedirs(path, exist_ok=True)
         sync(parent)
+
+
+def write_text(path: str, text: str, *, beside: str | None = None) -> None:
+    """The text in place of what was there, all of it or nothing. `beside`: where it is written first, same folder.
+
+    OSError where it cannot; nothing is left beside it then.
+    """
+    beside = beside or f"{path}.{os.getpid()}"
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(beside)
+        raise
 
 
 def sync_tree(folder: str, after_each: Callable[[], object] = lambda: None) -> None:

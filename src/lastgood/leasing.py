@@ -55,9 +55,12 @@ def give_back(service: Service, found: Mapping[str, Any], trouble: str | None) -
     said = {"outcome": "ok"} if trouble is None else {"outcome": "failed", "error": _in_plain_text(trouble)}
     try:
         service.post(f"/checkpoints/{found['id']}/outcome", said)
-        service.delete(f"/leases/{found['lease']['id']}")
     except LastgoodError as error:
         _log.info("the service was not told how loading %s went: %s", found["name"], error)
+    try:
+        service.delete(f"/leases/{found['lease']['id']}")
+    except LastgoodError as error:
+        _log.info("the lease on %s was not given back, and ends by itself: %s", found["name"], error)
 
 
 def _in_plain_text(trouble: str) -> str:

@@ -5,13 +5,12 @@ As files: docs/format.md.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import stat
 from typing import TYPE_CHECKING, Any, Final
 
-from lastgood import __version__, naming
+from lastgood import __version__, durable, naming
 from lastgood.errors import CannotTell, NotAManifest
 from lastgood.facts import FileDigest, FileList, Manifest
 
@@ -132,18 +131,7 @@ def write_manifest(folder: str, manifest: Manifest) -> None:
     """Puts `<name>.json` into the folder, in place of an older one, and onto the disk. OSError where it cannot."""
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, f"{manifest.name}.json")
-    beside = f"{path}.{os.getpid()}"
-    try:
-        with open(beside, "w", encoding="utf-8") as file:
-            json.dump(manifest_as_json(manifest), file, ensure_ascii=True)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise
+    durable.write_text(path, json.dumps(manifest_as_json(manifest), ensure_ascii=True) + "\n")
 
 
 def _read_json(path: str) -> tuple[object, os.stat_result]:

@@ -11,6 +11,7 @@ import click
 
 from lastgood.facts import Level, Presence
 from lastgood.findings import Finding, Severity, Verdict
+from lastgood.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,7 +40,7 @@ _GROUPS: Final = (
     (Severity.INFO, "remarks", "·", "blue"),
 )
 _ACTION_COLOURS: Final = {"REMOVE": "red", "trash": "yellow"}
-_UNITS: Final = ("B", "kB", "MB", "GB", "TB")
+_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def report(found: Report, *, verbose: bool, colour: bool = False) -> str:
@@ -62,7 +63,7 @@ def summary(verdicts: Sequence[Verdict], failed: int) -> str:
     counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in Verdict if verdict in verdicts]
     if failed:
         counts.append(f"{failed} could not be judged")
-    return f"{len(verdicts) + failed} checkpoints: {', '.join(counts)}"
+    return f"{counted(len(verdicts) + failed, 'checkpoint')}: {', '.join(counts)}"
 
 
 def status(found: Mapping[str, Any]) -> str:
@@ -84,11 +85,12 @@ def event(found: Mapping[str, Any]) -> str:
 
 def size(count: float) -> str:
     """Bytes in decimal units, three digits or so: 1.49 GB."""
-    for unit in _UNITS:
-        if count < 1000 or unit == _UNITS[-1]:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
-        count /= 1000
-    raise AssertionError
+    if round(count) < 1000:
+        return f"{count:.0f} B"
+    # Rounded first: 999,999 bytes are 1 MB.
+    digits, power = f"{count:.2e}".split("e")
+    unit = min(int(power) // 3, len(_UNITS) - 1)
+    return f"{float(digits) * 10 ** (int(power) - 3 * unit):.10g} {_UNITS[unit]}"
 
 
 def _report_lines(found: Report, *, verbose: bool) -> Iterator[str]:
@@ -110,7 +112,7 @@ def _report_lines(found: Report, *, verbose: bool) -> Iterator[str]:
         yield from _file_lines(found)
     yield f"  {_totals(found)}"
     if (hidden := sum(f.severity is Severity.INFO for f in found.findings)) and not verbose:
-        yield f"  {_counted(hidden, 'remark')}: -v shows {'it' if hidden == 1 else 'them'}"
+        yield f"  {counted(hidden, 'remark')}: -v shows {'it' if hidden == 1 else 'them'}"
 
 
 def _mark(presence: Presence) -> str:
@@ -137,15 +139,11 @@ def _file_lines(found: Report) -> Iterator[str]:
 
 
 def _totals(found: Report) -> str:
-    files = _counted(len(found.files), "file")
+    files = counted(len(found.files), "file")
     if found.level is Level.QUICK:
         return f"{files}, {size(found.bytes)}; headers alone were read, in {found.seconds:.2f} s (quick)"
     rate = f", {size(found.bytes / found.seconds)}/s" if found.seconds > 0 else ""
     return f"{files}, {size(found.bytes)} read in {found.seconds:.2f} s{rate} ({found.level})"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _status_lines(found: Mapping[str, Any]) -> Iterator[str]:
@@ -187,23 +185,54 @@ def _run_lines(run: Mapping[str, Any]) -> Iterator[str]:
 
 def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
     yield click.style(f"run {plan['run']}: {plan['policy']}", bold=True)
-    for line in aligned([*map(_decision_row, plan["decisions"]), *(_trash_row(t, plan) for t in plan["trash"])]):
-        word = line.split(maxsplit=1)[0]
-        yield "  " + click.style(line, fg=_ACTION_COLOURS.get(word))
-    doomed = [decision for decision in plan["decisions"] if decision["action"] == "remove"]
+    yield from _coloured_rows([*map(_decision_row, plan["decisions"]), *(_trash_row(t, plan) for t in plan["trash"])])
+    doomed = _doomed(plan)
     if doomed:
-        most = f"{len(doomed)} of {_counted(len(plan['decisions']), 'checkpoint')}"
+        most = f"{len(doomed)} of {counted(len(plan['decisions']), 'checkpoint')}"
         yield f"  would remove {most}: {size(plan['bytes_freed'])} freed; plan {plan['plan']}"
     else:
         yield "  nothing would be removed"
-    yield from _next_lines(plan, doomed)
+    yield from _next_lines(plan, plan["run"])
+    if (copies := plan["copies"]) and copies["decisions"]:
+        yield click.style(f"  copies in the cloud: {copies['policy']}", bold=True)
+        yield from _coloured_rows([_copy_row(decision) for decision in copies["decisions"]])
+        if doomed := _doomed(copies):
+            most = f"{len(doomed)} of {counted(len(copies['decisions']), 'copy', 'copies')}"
+            yield f"  would remove {most}; plan {copies['plan']}"
+        yield from _next_lines(copies, plan["run"])
+
+
+def _doomed(plan: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [decision for decision in plan["decisions"] if decision["action"] == "remove"]
+
+
+def _coloured_rows(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for line in aligned(rows):
+        yield "  " + click.style(line, fg=_ACTION_COLOURS.get(line.split(maxsplit=1)[0]))
 
 
 def _decision_row(decision: Mapping[str, Any]) -> tuple[str, ...]:
-    reasons = "; ".join(reason["message"] for reason in decision["reasons"])
-    action = "REMOVE" if decision["action"] == "remove" else "keep"
     judged = decision["verdict"] or "not judged"
-    return (action, decision["name"], judged, f"step {decision['step']}", size(decision["bytes"]), reasons)
+    return (
+        _action(decision),
+        decision["name"],
+        judged,
+        f"step {decision['step']}",
+        size(decision["bytes"]),
+        _reasons(decision),
+    )
+
+
+def _copy_row(decision: Mapping[str, Any]) -> tuple[str, ...]:
+    return (_action(decision), decision["name"], f"step {decision['step']}", _reasons(decision))
+
+
+def _action(decision: Mapping[str, Any]) -> str:
+    return "REMOVE" if decision["action"] == "remove" else "keep"
+
+
+def _reasons(decision: Mapping[str, Any]) -> str:
+    return "; ".join(reason["message"] for reason in decision["reasons"])
 
 
 def _trash_row(found: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[str, ...]:
@@ -212,17 +241,16 @@ def _trash_row(found: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[str, 
     return ("trash", found["name"], "", f"step {found['step']}", size(found["bytes"]), until + back)
 
 
-def _next_lines(plan: Mapping[str, Any], doomed: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _next_lines(plan: Mapping[str, Any], run: str) -> Iterator[str]:
     wait = plan["waits_for"]
-    if not doomed:
+    if not _doomed(plan):
         return
     if not wait:
         yield "  the worker does it by itself"
         return
     yield f"  waits: {wait['message']}"
     if wait["code"] != "frozen":
-        run = shlex.quote(plan["run"])
-        yield f"  to do it now: lastgood retention --run {run} --apply --confirm {plan['plan']}"
+        yield f"  to do it now: lastgood retention --run {shlex.quote(run)} --apply --confirm {plan['plan']}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

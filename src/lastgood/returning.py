@@ -31,12 +31,8 @@ def write_note(run_folder: str, name: str, fingerprint: str, *, by: str) -> None
     """To be written before the checkpoint gets its name. OSError where it cannot."""
     path = _path(run_folder, name)
     durable.make_folders(os.path.dirname(path))
-    beside = f"{path}.{os.getpid()}"
-    with open(beside, "w", encoding="utf-8") as file:
-        json.dump({"lastgood_pulled": VERSION, "fingerprint": fingerprint, "by": by}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    durable.write_text(path, json.dumps({"lastgood_pulled": VERSION, "fingerprint": fingerprint, "by": by}))
+    durable.sync(os.path.dirname(path))
     owner = os.stat(run_folder)
     for made in (path, os.path.dirname(path), os.path.dirname(os.path.dirname(path))):
         with contextlib.suppress(PermissionError):  # often root mends, or fetches, what a user trains

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
+from lastgood.addresses import asked_at, url_of
 from lastgood.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -309,7 +310,7 @@ class Settings(BaseModel):
 
     @property
     def service_url(self) -> str:
-        return self.url.rstrip("/") or f"http://127.0.0.1:{self.port}"
+        return self.url.rstrip("/") or url_of(asked_at(self.host), self.port)
 
     @property
     def token_path(self) -> str:

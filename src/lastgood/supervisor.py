@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from lastgood.addresses import asked_at, url_of
 from lastgood.errors import SettingsError
 from lastgood.settings import setting_as_environment
 
@@ -92,7 +93,7 @@ def _end_with_parent() -> None:
 def _greet(settings: Settings) -> None:
     for root in settings.roots:
         click.echo(f"lastgood: watching {root}", err=True)
-    click.echo(f"lastgood: page at http://{settings.host}:{settings.port}/; Ctrl-C ends both", err=True)
+    click.echo(f"lastgood: page at {url_of(asked_at(settings.host), settings.port)}/; Ctrl-C ends both", err=True)
 
 
 def _end(children: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -258,8 +258,10 @@ def test_what_was_not_leased_is_not_given_back() -> None:
 
 def test_a_service_that_does_not_take_it_back_stops_nobody(nobody: Service) -> None:
     client.give_back(nobody, POINT | {"lease": LEASE}, None)
-    with listening({"/checkpoints/3/outcome": (404, {"code": "unknown", "detail": "gone"})}) as made:
+    outcome_refused = {"/checkpoints/3/outcome": (404, {"code": "unknown", "detail": "gone"}), "/leases/7": (204, "")}
+    with listening(outcome_refused) as made:
         client.give_back(made.service, POINT | {"lease": LEASE}, None)
+    assert made.sent[-1] == ("DELETE", "/leases/7", None)
 
 
 def test_each_method_of_the_service_says_what_is_said_and_leaves_out_what_is_not() -> None:

@@ -263,6 +263,9 @@ def test_reads_need_a_token_beyond_this_machine(host: str, open_reads: bool, nee
 
 def test_the_service_is_found_on_its_port_unless_a_place_is_told() -> None:
     assert chosen(port=9).service_url == "http://127.0.0.1:9"
+    assert chosen(port=9, host="0.0.0.0").service_url == "http://127.0.0.1:9"
+    assert chosen(port=9, host="10.0.0.5").service_url == "http://10.0.0.5:9"
+    assert chosen(port=9, host="::1").service_url == "http://[::1]:9"
     assert chosen(port=9, url="http://box:1/").service_url == "http://box:1"
 
 

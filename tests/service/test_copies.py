@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lastgood.cloud import CopyState, copy_as_answer, remote_plan
-from lastgood.retention import Plan, remote_policy_of
+from lastgood import rendering
+from lastgood.cloud import CopyState, copy_as_answer, plan_of_copies
+from lastgood.retention import remote_policy_of
 from lastgood.settings import KeepBest
 from lastgood_service.schemas import CopyPage, RequestShape, Retention
 from service_world import NOON, REMOTE, World, errand, problem
@@ -82,9 +83,9 @@ def test_copies_are_planned_by_rules_of_their_own_as_the_worker_plans_them(world
     with world.client(**chosen) as keeping:
         planned = _plan(keeping)["copies"]
     policy = remote_policy_of(world.settings.model_copy(update=chosen), "llama")
-    decisions = remote_plan((upload.copy for upload in copies), policy, {})
+    by_the_worker = plan_of_copies(copies, policy, {}, now=world.now, carried_out=None)
     assert planned["policy"] == "keep_last 1, keep_best 1 by eval_loss min, accept complete"
-    assert planned["plan"] == Plan(tuple(decision for _copy, decision in decisions), policy).id
+    assert planned["plan"] == by_the_worker.plan.id
     assert {d["step"]: d["action"] for d in planned["decisions"]} == {
         100: "keep",
         200: "remove",
@@ -114,6 +115,13 @@ def test_a_new_policy_for_copies_that_would_remove_most_of_them_waits_for_a_pers
     with world.client(remote=REMOTE, remote_keep_last=1) as client:
         copies = _plan(client)["copies"]
         assert (copies["waits_for"]["code"], copies["plan"] in copies["waits_for"]["message"]) == ("confirm", True)
+        printed = rendering.retention(client.get("/retention").json())
+        assert "  copies in the cloud: keep_last 1, accept complete\n  REMOVE  checkpoint-100  step 100  " in printed
+        assert (
+            f"  would remove 3 of 5 copies; plan {copies['plan']}\n  waits: {copies['waits_for']['message']}\n"
+            in printed
+        )
+        assert printed.endswith(f"lastgood retention --run llama --apply --confirm {copies['plan']}")
         world.catalog.remember_policy("llama", copies["policy"], remote=True)
         assert _plan(client)["copies"]["waits_for"] is None
 

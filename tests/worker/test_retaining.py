@@ -148,7 +148,7 @@ def test_a_new_policy_that_would_remove_most_waits_until_a_person_confirms_that_
         assert world.ask("apply", confirm="000000000000") == f"refused: the plan is another one by now: {plan}"
         assert world.ask("apply") == f"refused: it would remove more than half of .: confirm plan {plan}"
         assert world.in_place() == [100, 200, 300, 400, 500]
-        assert world.ask("apply", confirm=plan) == "done: 3 checkpoints of . go to the trash"
+        assert world.ask("apply", confirm=plan) == "done: to the trash: 3 checkpoints of ."
         world.advance(1)
         assert world.in_place() == [400, 500]
         save(world, 600)

@@ -84,6 +84,15 @@ def test_what_we_read_and_write_ourselves_wakes_nobody(tmp_path: Path) -> None:
         assert made.watch.take_stirred() <= {str(tmp_path), str(tmp_path / "end")}
 
 
+def test_a_root_may_lie_in_a_folder_that_is_called_as_ours_are(tmp_path: Path) -> None:
+    root = tmp_path / ".lastgood" / "runs"
+    root.mkdir(parents=True)
+    with tended(root) as made:
+        made.wait_for_events()
+        (root / "checkpoint-100").mkdir()
+        made.wait_for(root / "checkpoint-100")
+
+
 def test_a_probe_that_is_not_answered_makes_the_watch_degraded_until_it_is(tmp_path: Path) -> None:
     with tended(tmp_path) as made:
         made.wait_for_events()

@@ -10,6 +10,7 @@ from lastgood.cloud.committing import copy_from_json
 from lastgood.cloud.words import capabilities_from_json
 from lastgood.findings import Severity
 from lastgood.life import State
+from lastgood.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,7 +133,7 @@ class Deliveries:
             self._tell_once("copy-damaged", why, None)
         self._errands.listed = True
         self._copies.note(listed_at=self._ledger.clock.now())
-        return True, f"{len(found)} copies"
+        return True, counted(len(found), "copy", "copies")
 
     def _send(self, errand: Errand, result: Mapping[str, Any], seconds: float) -> Outcome:
         copy = _copy(result["copy"])
@@ -175,7 +176,7 @@ class Deliveries:
                 self._copies.write(row.copy, CopyState.RETIRED)
                 message = f"the copy of {row.copy.name} of run {errand.run} was removed from the cloud"
                 self._ledger.event("copy-removed", message)
-        return True, f"{len(result['removed'])} copies were removed"
+        return True, f"removed: {counted(len(result['removed']), 'copy', 'copies')}"
 
     def _sweep(self, _errand: Errand, result: Mapping[str, Any], _seconds: float) -> Outcome:
         self._copies.note(swept_at=self._ledger.clock.now())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood import retention
-from lastgood.cloud import CopyState, copy_of, remote_plan
+from lastgood.cloud import CopyState, copy_of, plan_of_copies
 from lastgood.cloud.committing import copy_as_json
 from lastgood.cloud.words import capabilities_as_json
 from lastgood.facts import FileDigest
@@ -20,8 +21,8 @@ from lastgood_worker.keeping import path_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from lastgood.cloud import CloudCopy
-    from lastgood.records import Hold, Record
+    from lastgood.cloud import CloudCopy, CopiesPlan
+    from lastgood.records import Record
     from lastgood.settings import Settings
     from lastgood_worker.copies import Copies
     from lastgood_worker.ledger import Ledger
@@ -138,36 +139,31 @@ class Errands:
         policy = retention.remote_policy_of(self._settings, run)
         if policy.is_empty:
             return None
-        decisions = remote_plan((row.copy for row in self._copies.proven(run)), policy, self._holds(run))
-        doomed = [copy for copy, decision in decisions if not decision.keep]
         known = next((found for found in self._ledger.catalog.runs() if found.name == run), None)
-        if not doomed or known is None or self._waits(run, decisions, str(policy), known.remote_policy):
+        if known is None:
             return None
-        if known.remote_policy != str(policy):
+        now = self._ledger.clock.now()
+        holds, carried_out = self._ledger.catalog.holds(now), known.remote_policy
+        planned = plan_of_copies(self._copies.proven(run), policy, holds, now=now, carried_out=carried_out)
+        if not planned.doomed or self._waits(run, planned):
+            return None
+        if carried_out != str(policy):
             self._ledger.catalog.remember_policy(run, str(policy), remote=True)
-        job = {"run": run, "copies": [_as_json(copy) for copy in doomed[:_RETIRED_AT_ONCE]], **self._as_ourselves()}
-        return Errand("retire", job, run=run)
+        job = {"run": run, "copies": [_as_json(copy) for copy in planned.doomed[:_RETIRED_AT_ONCE]]}
+        return Errand("retire", {**job, **self._as_ourselves()}, run=run)
 
-    def _waits(
-        self, run: str, decisions: list[tuple[CloudCopy, retention.Decision]], policy: str, carried_out: str | None
-    ) -> bool:
-        plan = retention.Plan(tuple(d for _, d in decisions), retention.remote_policy_of(self._settings, run))
-        if not plan.removes_most or carried_out == policy or self.confirmed.get(run) == plan.id:
+    def _waits(self, run: str, planned: CopiesPlan) -> bool:
+        plan = planned.plan
+        if planned.wait is None or self.confirmed.get(run) == plan.id:
             return False
         if self.told_of_plans.get(run) != plan.id:
             self.told_of_plans[run] = plan.id
             message = (
                 f"the policy for copies of {run} is new, and would remove {len(plan.removals)} of "
-                f"{len(plan.decisions)}: confirm plan {plan.id}"
+                f"{len(plan.decisions)}: lastgood retention --run {shlex.quote(run)} --apply --confirm {plan.id}"
             )
             self._ledger.event("copies-wait", message, Severity.WARNING)
         return True
-
-    def _holds(self, run: str) -> dict[str, list[Hold]]:
-        holds = self._ledger.catalog.holds(self._ledger.clock.now())
-        pinned = {found: [h for h in held if h.pin] for found, held in holds.items()}
-        rows = self._copies.proven(run)
-        return {row.copy.key: pinned[row.checkpoint_id] for row in rows if row.checkpoint_id in pinned}
 
 
 def _as_json(copy: CloudCopy) -> dict[str, Any]:

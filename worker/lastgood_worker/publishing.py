@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from lastgood import naming, resume
+from lastgood import durable, naming, resume
 from lastgood.errors import Refusal
 from lastgood.findings import Severity, Verdict
 from lastgood.latest import resume_point_now
@@ -55,7 +55,9 @@ class Publisher:
         if self._texts.get(run) == text:
             return
         try:
-            _write_atomically(os.path.join(self.folders[run], naming.OWN_FOLDER, "latest.json"), text)
+            path = os.path.join(self.folders[run], naming.OWN_FOLDER, "latest.json")
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            durable.write_text(path, text + "\n")
         except OSError as error:
             if self._texts.get(run) != _UNWRITABLE:
                 message = f"latest.json of run {run} cannot be written: {error.strerror or error}"
@@ -84,13 +86,3 @@ def answer_for_file(
         return resume.answer_as_json(answer, cloud_copy=copy_of(answer.record))
     except Refusal as refusal:
         return {"refusal": {"code": refusal.code, "message": refusal.message, **refusal.details}}
-
-
-def _write_atomically(path: str, text: str) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    beside = f"{path}.{os.getpid()}"
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)

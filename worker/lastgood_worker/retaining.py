@@ -14,6 +14,7 @@ from lastgood.findings import SOUND, Severity
 from lastgood.latest import plan_now
 from lastgood.life import State
 from lastgood.removal import Found
+from lastgood.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -134,7 +135,7 @@ class Retaining:
         if plan.removals and self._told.get(run) != (wait.code, str(plan.policy)):
             self._told[run] = (wait.code, str(plan.policy))
             severity = Severity.INFO if wait.code == "observing" else Severity.WARNING
-            message = f"{len(plan.removals)} checkpoints of {run} would be removed; {wait.message}"
+            message = f"{counted(len(plan.removals), 'checkpoint')} of {run} would be removed; {wait.message}"
             self._ledger.event("retention-waits", message, severity, plan.removals[0].record)
         return True
 
@@ -222,7 +223,7 @@ class Retaining:
         self._ledger.catalog.remember_policy(run, str(plan.policy))
         self._asked.add(run)
         self._ledger.to_plan.add(run)
-        return True, f"{len(plan.removals)} checkpoints of {run} go to the trash"
+        return True, f"to the trash: {counted(len(plan.removals), 'checkpoint')} of {run}"
 
     def _standstill(self, root: str) -> str | None:
         view = self._roots.get(root)

@@ -58,6 +58,7 @@ class Watch(FileSystemEventHandler):
         self._stirred: set[str] = set()
         self._observer: Any = None
         self._watched: set[str] = set()
+        self._roots: tuple[str, ...] = ()  #: the same, from the first event on
         self._probe_sent: dict[str, float] = {}
         self._probe_answered: set[str] = set()
         self._next_probe = self._next_try = float("-inf")
@@ -104,12 +105,18 @@ class Watch(FileSystemEventHandler):
             for path in paths:
                 if path.endswith("/" + _PROBE):
                     self._probe_answered.add(path)
-                elif f"/{naming.OWN_FOLDER}" not in path:
+                elif not self._is_ours(path):
                     self._stirred.add(path)
                     self._wake.set()
 
+    def _is_ours(self, path: str) -> bool:
+        """What we write ourselves moves nothing. Above a root, a folder may be called as it likes."""
+        below = max((root for root in self._roots if path.startswith(root)), key=len, default="")
+        return f"/{naming.OWN_FOLDER}" in path[len(below) :]
+
     def _start(self, roots: Sequence[str], now: float) -> None:
         self.stop()
+        self._roots = tuple(roots)
         self._next_try = now + _RETRY_EVERY
         observer = Observer()
         try:

@@ -11,10 +11,10 @@ from lastgood.cloud.choosing import (
     may_be_copied,
     newest_copy,
     records_of,
-    remote_plan,
     to_upload,
     waiting_for_proof,
 )
+from lastgood.cloud.keeping import CopiesPlan, plan_of_copies
 from lastgood.cloud.words import Bundle, Capabilities, CloudCopy, CopyState, Found, Proof, Upload
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Capabilities",
     "Choice",
     "CloudCopy",
+    "CopiesPlan",
     "CopyState",
     "Found",
     "Proof",
@@ -31,8 +32,8 @@ __all__ = [
     "copy_of",
     "may_be_copied",
     "newest_copy",
+    "plan_of_copies",
     "records_of",
-    "remote_plan",
     "to_upload",
     "waiting_for_proof",
 ]

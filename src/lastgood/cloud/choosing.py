@@ -1,11 +1,11 @@
-"""Which checkpoints are copied, which copies are kept, and which one a job could start from."""
+"""Which checkpoints are copied, and which copy a job could start from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from lastgood import resume, retention
+from lastgood import resume
 from lastgood.branches import first_look
 from lastgood.cloud.addressing import content_digest
 from lastgood.cloud.words import CloudCopy, CopyState
@@ -15,12 +15,11 @@ from lastgood.life import State
 from lastgood.records import Evidence, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from lastgood.cloud.addressing import Remote
     from lastgood.cloud.words import Upload
     from lastgood.facts import FileDigest
-    from lastgood.records import Hold
     from lastgood.settings import KeepBest, Settings, UploadWhich
 
 _ROOT: Final = "cloud"
@@ -151,19 +150,6 @@ def _record_of(copy: CloudCopy, record_id: int, branch: int) -> Record:
         metrics=copy.metrics,
         best=copy.best,
     )
-
-
-def remote_plan(
-    copies: Iterable[CloudCopy], policy: retention.Policy, held: Mapping[str, Sequence[Hold]]
-) -> list[tuple[CloudCopy, retention.Decision]]:
-    """What to do with each copy of one run. `held`: by a copy's key, what forbids to remove it.
-
-    The guards are those of the disk: the last good ones stay, whatever the policy says.
-    """
-    found = records_of(copies)
-    holds = {record_id: held.get(copy.key, ()) for record_id, (_record, copy) in found.items()}
-    plan = retention.plan([record for record, _copy in found.values()], policy, holds)
-    return [(found[decision.record.id][1], decision) for decision in plan.decisions]
 
 
 def copy_of(record: Record, files: Sequence[FileDigest], remote: Remote) -> CloudCopy:

@@ -46,12 +46,8 @@ def place_beside(folder: str, file: str) -> str:
 
 
 def write(folder: str, journal: Journal) -> None:
-    beside = place_beside(folder, _JOURNAL)
-    with open(beside, "w", encoding="utf-8") as file:
-        json.dump({"lastgood_mending": _VERSION, **asdict(journal)}, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, _path(folder))
+    text = json.dumps({"lastgood_mending": _VERSION, **asdict(journal)}, indent=2)
+    durable.write_text(_path(folder), text, beside=place_beside(folder, _JOURNAL))
     durable.sync(folder)
 
 

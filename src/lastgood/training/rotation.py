@@ -32,7 +32,7 @@ class Rotation:
 
     def __init__(self, folder: str, limit: int, settings: Settings) -> None:
         self._folder, self._settings = folder, settings
-        self._policy = Policy(keep_last=limit, accept=Verdict(settings.accept))
+        self._policy = Policy(keep_last=limit, accept=Verdict(settings.accept), order=settings.order)
         self._known: Sequence[Record] = ()
         self._own: list[str] = []  # the last of this job's: after a rollback its steps are not the highest
 
