@@ -26,7 +26,7 @@ from lastgood.findings import Verdict
 from lastgood.life import State
 from lastgood.records import Evidence
 from lastgood.retention import Policy, plan
-from lastgood.settings import KeepBest
+from lastgood.settings_values import KeepBest
 from recording import record
 
 if TYPE_CHECKING:

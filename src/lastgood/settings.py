@@ -3,131 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from lastgood.addresses import asked_at, url_of
 from lastgood.errors import SettingsError
+from lastgood.settings_values import Best, Duration, UploadWhich, Which, checked_endpoint, checked_place, checked_tags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ENVIRONMENT_PREFIX: Final = "LASTGOOD_"
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-
-
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)")
-_UNIT_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_BEST: Final = re.compile(r"(\d+)\s+by\s+(\S+)\s+(min|max)")
-_EVERY: Final = re.compile(r"every\s+([1-9]\d*)(?:\s+steps)?")
-_PLACE: Final = re.compile(r"s3://([a-z0-9][a-z0-9._-]{1,62})(?:/(.*))?")
-_ENDPOINT: Final = re.compile(r"https?://[^/@\s?#]+/?")
 _SMALLEST_PART: Final = 5 << 20  # S3's own limits
 _LARGEST_PART: Final = 5 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class KeepBest:
-    """`2 by eval_loss min`."""
-
-    count: int
-    metric: str
-    mode: Literal["min", "max"]
-
-    def __str__(self) -> str:
-        return f"{self.count} by {self.metric} {self.mode}"
-
-
-def seconds_in(text: Any) -> Any:
-    """The seconds in `36h`, `7d` or a bare number. ValueError where it is neither."""
-    if not isinstance(text, str):
-        return text
-    if match := _DURATION.fullmatch(text.strip()):
-        return float(match[1]) * _UNIT_SECONDS[match[2]]
-    raise ValueError("a duration is a number and one of s, m, h, d, w, such as 36h or 7d")
-
-
-def _keep_best(text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
-    if not text:
-        return None
-    if match := _BEST.fullmatch(text.strip()):
-        return KeepBest(int(match[1]), match[2], "min" if match[3] == "min" else "max")
-    raise ValueError("say how many, by what, and whether less or more is better, such as `1 by eval_loss min`")
-
-
-@dataclass(frozen=True, slots=True)
-class UploadWhich:
-    """`all`, or some of `every 5000`, `best`, `pinned`."""
-
-    all: bool = True
-    every: int = 0  #: steps
-    best: bool = False
-    pinned: bool = False
-
-    def __str__(self) -> str:
-        said = {f"every {self.every}": self.every, "best": self.best, "pinned": self.pinned}
-        return "all" if self.all else ", ".join(text for text, is_so in said.items() if is_so)
-
-
-def _upload_which(text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
-    parts = {part.strip() for part in text.split(",")}
-    if parts == {"all"}:
-        return UploadWhich()
-    every = [match for part in parts if (match := _EVERY.fullmatch(part))]
-    if len(every) + len(parts & {"best", "pinned"}) != len(parts) or len(every) > 1:
-        raise ValueError("say `all`, or some of `every STEPS`, `best` and `pinned`, such as `every 5000, best`")
-    return UploadWhich(
-        all=False, every=int(every[0][1]) if every else 0, best="best" in parts, pinned="pinned" in parts
-    )
-
-
-def bucket_and_prefix(url: str) -> tuple[str, str]:
-    """What `s3://BUCKET/PREFIX` names. ValueError where it is none."""
-    match = _PLACE.fullmatch(url)
-    if match is None:
-        raise ValueError("a place for copies is s3://BUCKET or s3://BUCKET/PREFIX")
-    prefix = (match[2] or "").strip("/")
-    if prefix and any(part in ("", ".", "..") for part in prefix.split("/")):
-        raise ValueError("a prefix has no empty parts, and no `.` or `..`")
-    return match[1], prefix
-
-
-def tags_in(text: str) -> dict[str, str]:
-    """The tags in `key=value&key=value`. ValueError where it holds something else."""
-    pairs = [pair.partition("=") for pair in text.split("&") if pair]
-    if any(not key or not equals for key, equals, _value in pairs):
-        raise ValueError("tags are `key=value`, joined by `&`")
-    return {key: value for key, _equals, value in pairs}
-
-
-def _place(text: str) -> str:
-    if text:
-        bucket_and_prefix(text)
-    return text
-
-
-def _endpoint(text: str) -> str:
-    if text and not _ENDPOINT.fullmatch(text):
-        raise ValueError("an endpoint is http://HOST or https://HOST, with a port or without; no user, no path")
-    return text
-
-
-def _tags(text: str) -> str:
-    tags_in(text)
-    return text
-
-
-Duration = Annotated[float, BeforeValidator(seconds_in), Field(ge=0)]
-Which = Annotated[UploadWhich, BeforeValidator(_upload_which), PlainSerializer(str)]
-Best = Annotated[KeepBest | None, BeforeValidator(_keep_best), PlainSerializer(lambda best: str(best or ""))]
 
 
 class RunSettings(BaseModel):
@@ -234,10 +125,10 @@ class Settings(BaseModel):
     scrub_every: Duration = Field(
         604_800.0, description="How often everything that is kept is read again, to find rotten bits. 0: never."
     )
-    remote: Annotated[str, AfterValidator(_place)] = Field(
+    remote: Annotated[str, AfterValidator(checked_place)] = Field(
         "", description="Where copies go: `s3://BUCKET/PREFIX`. Empty: nothing leaves this machine."
     )
-    remote_endpoint: Annotated[str, AfterValidator(_endpoint)] = Field(
+    remote_endpoint: Annotated[str, AfterValidator(checked_endpoint)] = Field(
         "",
         description="The store's address, such as `https://s3.example.com`. Default: as boto3 finds it, which is AWS "
         "unless `AWS_ENDPOINT_URL_S3` says otherwise. Credentials are always found by boto3.",
@@ -252,7 +143,7 @@ class Settings(BaseModel):
     )
     remote_kms_key: str = Field("", description="The KMS key, where it is not the bucket's own.")
     remote_storage_class: str = Field("", description="Storage class of what is sent, such as `STANDARD_IA`.")
-    remote_tags: Annotated[str, AfterValidator(_tags)] = Field(
+    remote_tags: Annotated[str, AfterValidator(checked_tags)] = Field(
         "", description="Tags of what is sent: `key=value`, joined by `&`."
     )
     remote_keep_last: int = Field(
@@ -270,8 +161,8 @@ class Settings(BaseModel):
     )
     upload_which: Which = Field(
         UploadWhich(),
-        description="Which checkpoints are copied: `all`, or some of `every STEPS` (the first good one from each "
-        "multiple on), `best` (by `keep_best`, or by the trainer's own word) and `pinned`.",
+        description="Which checkpoints are copied: `all`, or some of `every STEPS` (the last good one up to each "
+        "multiple, as `keep_every` keeps it), `best` (by `keep_best`, or by the trainer's own word) and `pinned`.",
     )
     upload_accept: Literal["complete", "partial"] = Field("complete", description="The least verdict that is copied.")
     upload_part_size: int = Field(

@@ -16,7 +16,7 @@ from builders import make_hf_checkpoint
 from commanding import run, settle_in
 from lastgood.cli import keeping
 from lastgood.findings import Verdict
-from lastgood.settings import KeepBest
+from lastgood.settings_values import KeepBest
 from service_process import serving
 from service_world import World
 

@@ -15,7 +15,8 @@ from lastgood.findings import Verdict
 from lastgood.life import State
 from lastgood.records import Evidence, Hold, Record
 from lastgood.retention import Decision, Plan, Policy, Reason, Why, plan, policy_of, waits_for, why_kept
-from lastgood.settings import KeepBest, read_settings
+from lastgood.settings import read_settings
+from lastgood.settings_values import KeepBest
 from recording import NOON, record
 
 LAST_TWO = Policy(keep_last=2)

@@ -20,7 +20,7 @@ from lastgood.life import IN_PLACE, State
 from lastgood.records import Evidence, Hold, Record
 from lastgood.resume import Wishes
 from lastgood.retention import Plan, Policy, Why, plan
-from lastgood.settings import KeepBest
+from lastgood.settings_values import KeepBest
 from recording import NOON, record
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from lastgood.errors import SettingsError
-from lastgood.settings import KeepBest, RunSettings, Settings, read_settings, setting_as_environment
+from lastgood.settings import RunSettings, Settings, read_settings, setting_as_environment
+from lastgood.settings_values import KeepBest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,8 @@ import pytest
 
 from lastgood.cloud import Capabilities, CopyState, Proof, copy_as_answer
 from lastgood.findings import Verdict
-from lastgood.settings import RunSettings, UploadWhich
+from lastgood.settings import RunSettings
+from lastgood.settings_values import UploadWhich
 from lastgood_service.schemas import (
     CheckpointDetail,
     CheckpointPage,

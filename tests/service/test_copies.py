@@ -11,7 +11,7 @@ import pytest
 from lastgood import rendering
 from lastgood.cloud import CopyState, copy_as_answer, plan_of_copies
 from lastgood.retention import remote_policy_of
-from lastgood.settings import KeepBest
+from lastgood.settings_values import KeepBest
 from lastgood_service.schemas import CopyPage, RequestShape, Retention
 from service_world import NOON, REMOTE, World, errand, problem
 

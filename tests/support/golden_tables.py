@@ -17,7 +17,8 @@ from lastgood import retention
 from lastgood.findings import Verdict
 from lastgood.life import IN_PLACE, State
 from lastgood.records import Evidence, Hold, Record
-from lastgood.settings import ENVIRONMENT_PREFIX, read_settings, seconds_in
+from lastgood.settings import ENVIRONMENT_PREFIX, read_settings
+from lastgood.settings_values import seconds_in
 from recording import NOON, record
 
 if TYPE_CHECKING:

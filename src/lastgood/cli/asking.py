@@ -168,7 +168,7 @@ def _is_url(where: str) -> bool:
 
 
 def _seconds(text: str) -> float:
-    from lastgood.settings import seconds_in
+    from lastgood.settings_values import seconds_in
 
     try:
         return float(seconds_in(text))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from lastgood import naming
 from lastgood.errors import SettingsError
-from lastgood.settings import bucket_and_prefix
+from lastgood.settings_values import bucket_and_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

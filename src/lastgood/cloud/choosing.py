@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from lastgood import resume
+from lastgood import resume, retention
 from lastgood.branches import first_look
 from lastgood.cloud.addressing import content_digest
 from lastgood.cloud.words import CloudCopy, CopyState
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from lastgood.cloud.addressing import Remote
     from lastgood.cloud.words import Upload
     from lastgood.facts import FileDigest
-    from lastgood.settings import KeepBest, Settings, UploadWhich
+    from lastgood.settings import Settings
+    from lastgood.settings_values import KeepBest, UploadWhich
 
 _ROOT: Final = "cloud"
 _NOT_TO_BE_SENT: Final = (CopyState.PROVEN, CopyState.RETIRED, CopyState.CONFLICT)
@@ -77,7 +78,7 @@ def _chosen(
     good = [record for record in records if may_be_copied(record, choice.accept)]
     if choice.which.all:
         return good
-    chosen = {record.id for record in _first_of_stretches(records, good, choice.which.every, proven)}
+    chosen = {record.id for record in _last_of_stretches(records, good, choice.which.every, proven)}
     if choice.which.pinned:
         chosen.update(pinned)
     if choice.which.best:
@@ -85,17 +86,21 @@ def _chosen(
     return [record for record in good if record.id in chosen]
 
 
-def _first_of_stretches(
-    records: Iterable[Record], good: Iterable[Record], every: int, proven: Collection[int | None]
+def _last_of_stretches(
+    records: Iterable[Record], good: Collection[Record], every: int, proven: Collection[int | None]
 ) -> Iterable[Record]:
-    """The first one from each multiple of so many steps on: that very step, where it was saved."""
+    """Those that `keep_every` keeps, each once a later save shows that it is the last one up to its multiple."""
     if not every:
-        return ()
-    firsts = {(r.branch, r.step // every): r for r in records if r.id in proven}
-    for record in sorted(good, key=lambda record: (record.step, record.id)):
-        if record.step >= every:
-            firsts.setdefault((record.branch, record.step // every), record)
-    return firsts.values()
+        return
+    known = {record.id: record for record in (*good, *(r for r in records if r.id in proven))}
+    lasts: dict[int | None, dict[int, Record]] = {}
+    for record in sorted(known.values(), key=lambda record: (record.step, record.id)):
+        lasts.setdefault(record.branch, {})[retention.stretch_of(record.step, every)] = record
+    for of_branch in lasts.values():
+        newest = max(of_branch)
+        for stretch, record in of_branch.items():
+            if stretch < newest or record.step == stretch * every:
+                yield record
 
 
 def _best(records: Iterable[Record], good: Iterable[Record], rule: KeepBest | None) -> set[int]:
@@ -103,10 +108,7 @@ def _best(records: Iterable[Record], good: Iterable[Record], rule: KeepBest | No
     if rule is None:
         told = max((r for r in records if r.best and r.verdict in SOUND), key=lambda r: r.id, default=None)
         return {record.id for record in good if told is not None and record.name == told.best}
-    sign = 1 if rule.mode == "min" else -1
-    measured = [record for record in good if rule.metric in record.metrics]
-    ranked = sorted(measured, key=lambda r: (sign * r.metrics[rule.metric], r.step, r.id))
-    return {record.id for record in ranked[: rule.count]}
+    return {record.id for record in retention.best_of(good, rule)}
 
 
 def records_of(copies: Iterable[CloudCopy]) -> dict[int, tuple[Record, CloudCopy]]:

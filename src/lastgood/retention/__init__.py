@@ -6,6 +6,7 @@ no settings. Only checkpoints that may be handed out satisfy a rule.
 
 from lastgood.retention.gating import Wait, waits_for
 from lastgood.retention.planning import plan
+from lastgood.retention.rules import best_of, stretch_of
 from lastgood.retention.words import Decision, Plan, Policy, Reason, Why, policy_of, remote_policy_of, why_kept
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "Reason",
     "Wait",
     "Why",
+    "best_of",
     "plan",
     "policy_of",
     "remote_policy_of",
+    "stretch_of",
     "waits_for",
     "why_kept",
 ]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from lastgood.records import Record
     from lastgood.retention.words import Policy
-    from lastgood.settings import KeepBest
+    from lastgood.settings_values import KeepBest
 
 
 def wanted(
@@ -42,15 +42,24 @@ def _last(line: Sequence[Record], count: int) -> Iterator[tuple[Record, Reason]]
         yield record, Reason(Why.LAST, f"one of the last {count}")
 
 
-def _best(records: Iterable[Record], rule: KeepBest | None) -> Iterator[tuple[Record, Reason]]:
-    """Of equals the earliest: those after it carry the same number along."""
-    if rule is None:
-        return
+def best_of(records: Iterable[Record], rule: KeepBest) -> list[Record]:
+    """The best first. Of equals the earliest: those after it carry the same number along."""
     sign = 1 if rule.mode == "min" else -1
     measured = [record for record in records if rule.metric in record.metrics]
-    for record in sorted(measured, key=lambda r: (sign * r.metrics[rule.metric], r.step, r.id))[: rule.count]:
+    return sorted(measured, key=lambda r: (sign * r.metrics[rule.metric], r.step, r.id))[: rule.count]
+
+
+def _best(records: Iterable[Record], rule: KeepBest | None) -> Iterator[tuple[Record, Reason]]:
+    if rule is None:
+        return
+    for record in best_of(records, rule):
         message = f"one of the best {rule.count} by {rule.metric}: {record.metrics[rule.metric]:g}"
         yield record, Reason(Why.BEST, message)
+
+
+def stretch_of(step: int, steps: int) -> int:
+    """Which stretch of so many steps a save belongs to: the one that its step ends, or that it lies in."""
+    return -(-step // steps)
 
 
 def _every(line: Iterable[Record], steps: int) -> Iterator[tuple[Record, Reason]]:
@@ -59,7 +68,7 @@ def _every(line: Iterable[Record], steps: int) -> Iterator[tuple[Record, Reason]
         return
     stretches: dict[int, Record] = {}
     for record in sorted(line, key=lambda record: (record.step, record.id)):
-        stretches[-(-record.step // steps)] = record
+        stretches[stretch_of(record.step, steps)] = record
     for stretch, record in stretches.items():
         yield record, Reason(Why.EVERY, f"the last one up to step {stretch * steps}")
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from lastgood.branches import Order
     from lastgood.records import Record
-    from lastgood.settings import KeepBest, Settings
+    from lastgood.settings import Settings
+    from lastgood.settings_values import KeepBest
 
 
 class Why(StrEnum):
