@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lastgood.errors import Refusal
 from lastgood.forecast import forecast
 from lastgood.life import IN_PLACE, State
+from lastgood.report_json import components_as_json
 from lastgood_service.exception_handlers import code_of
 from lastgood_service.rendering_plans import hold_as_json, retention_as_json
 
@@ -44,7 +45,7 @@ def record_as_json(record: Record, cloud_copy: Mapping[str, Any] | None) -> dict
         "fingerprint": record.fingerprint,
         "world_size": record.world_size,
         "bytes": record.bytes,
-        "components": {component.value: presence.value for component, presence in record.components.items()},
+        "components": components_as_json(record.components),
         "warnings": [dict(warning) for warning in record.warnings],
         "metrics": dict(record.metrics),
         "failures": record.failures,

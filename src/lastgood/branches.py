@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from lastgood.records import Evidence
-
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from datetime import datetime
@@ -34,8 +32,7 @@ def lineage(records: Iterable[Record], order: Order = "landed") -> list[Record]:
     unlanded: list[Record] = []
     for record in records:
         if record.branch is not None:
-            landed = record.evidence not in (None, Evidence.QUIET)
-            (branches.setdefault(record.branch, []) if landed else unlanded).append(record)
+            (branches.setdefault(record.branch, []) if record.finished else unlanded).append(record)
     line: list[Record] = []
     for _branch, saves in sorted(branches.items()):
         fork = min(save.number for save in saves)

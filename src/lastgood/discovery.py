@@ -35,6 +35,11 @@ class Discovery:
     temporary: set[int] = field(default_factory=set)  #: inodes of folders under unfinished names
     unlisted: dict[str, OSError] = field(default_factory=dict)  #: folders of which nothing is known, and why
 
+    @property
+    def saves(self) -> list[Candidate]:
+        """Those that lie in the root itself, as in a run's folder, and are no copies."""
+        return [found for found in self.candidates if found.run == naming.ROOT_FOLDER and not found.copy]
+
 
 def discover(root: str) -> Discovery:
     """Every checkpoint folder below `root`, four levels deep, never inside a checkpoint.

@@ -15,6 +15,8 @@ ROOT_MARKER: Final = ".lastgood-root"
 OWN_FOLDER: Final = ".lastgood"
 ROOT_FOLDER: Final = "."
 
+USUAL_DIGEST: Final = "crc64nvme"  # what the digest of a file is called, where nothing else is chosen
+
 BACKUP: Final = ".backup"
 COMPILED: Final = "_orig_mod."  # what torch.compile puts into the names of tensors
 PARALLEL: Final = "module."  # what data-parallel wrappers put before all of them

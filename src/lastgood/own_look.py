@@ -38,12 +38,11 @@ def own_look(
     It saw them land, which we did not: files of two saves, mixed, look whole.
     """
     found = discover(run_folder)
-    candidates = [c for c in found.candidates if c.run == naming.ROOT_FOLDER and not c.copy]
-    if not candidates:
+    if not found.saves:
         _require_listed(run_folder, found)
         raise resume.nothing_saved(copies_in(run_folder) if os.path.isdir(run_folder) else (), f"in {run_folder}")
     skipped: list[resume.Skipped] = []
-    guesses = _guessed_records(run_folder, candidates)
+    guesses = _guessed_records(run_folder, found.saves)
     for guess in branches.lineage(guesses, wishes.order):
         known = (refused or {}).get(guess.name)
         record, refusal = (guess, resume.Skipped(guess, *known)) if known else _looked_at(guess, wishes, level)
@@ -66,9 +65,8 @@ def judged_in(run_folder: str, known: Iterable[Record] = ()) -> list[Record]:
 
     What cannot be judged is there without a verdict.
     """
-    found = [c for c in discover(run_folder).candidates if c.run == naming.ROOT_FOLDER and not c.copy]
     as_read = {(record.name, record.fingerprint): record for record in known if record.verdict is not None}
-    return [_as_read_or_judged(guess, as_read) for guess in _guessed_records(run_folder, found)]
+    return [_as_read_or_judged(guess, as_read) for guess in _guessed_records(run_folder, discover(run_folder).saves)]
 
 
 def _as_read_or_judged(guess: Record, as_read: Mapping[tuple[str, str], Record]) -> Record:

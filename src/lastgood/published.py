@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 from lastgood import naming, resume
 from lastgood.discovery import discover
 from lastgood.errors import CannotTell, NotACheckpoint
-from lastgood.facts import Component, Presence
 from lastgood.findings import Verdict
 from lastgood.inventory import take_inventory
 from lastgood.latest import inodes_are_stable
 from lastgood.life import State
 from lastgood.records import Evidence, Record
+from lastgood.report_json import components_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_DAMAGED: Final = frozenset(
+_REFUSED_FOR_ALL: Final = frozenset(
     {"incomplete", "corrupt", "unhealthy", "evidence", "failed"}
 )  # reasons that hold for every asker
 
@@ -32,15 +32,11 @@ def answer_in_file(run_folder: str, wishes: resume.Wishes) -> dict[str, Any] | N
         path = os.path.join(run_folder, answer["name"])
         inventory = take_inventory(path, inodes=inodes_are_stable(run_folder))
         # Refused for a reason that these wishes share; where the file was written for stricter ones, we look ourselves.
-        refused = {s["name"] for s in answer["skipped"] if s["reason"] in _DAMAGED}
+        refused = {s["name"] for s in answer["skipped"] if s["reason"] in _REFUSED_FOR_ALL}
         fits = resume.refusal_of(_record_from(answer), wishes, frozenset()) is None
     except (OSError, ValueError, KeyError, TypeError, NotACheckpoint, CannotTell):
         return None
-    others = [
-        c
-        for c in discover(run_folder).candidates
-        if c.run == naming.ROOT_FOLDER and c.name != answer["name"] and not c.copy
-    ]
+    others = [found for found in discover(run_folder).saves if found.name != answer["name"]]
     newer = [
         c for c in others if c.mtime_ns > written_at or (c.number > _number(answer["name"]) and c.name not in refused)
     ]
@@ -53,7 +49,7 @@ def refused_in_file(run_folder: str) -> dict[str, resume.Reason]:
     try:
         answer, written_at = _read_latest(run_folder)
         told = answer["refusal"].get("refused", ()) if "refusal" in answer else answer["skipped"]
-        reasons = {s["name"]: (str(s["reason"]), str(s["message"])) for s in told if s["reason"] in _DAMAGED}
+        reasons = {s["name"]: (str(s["reason"]), str(s["message"])) for s in told if s["reason"] in _REFUSED_FOR_ALL}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
     return {name: reason for name, reason in reasons.items() if _is_older(os.path.join(run_folder, name), written_at)}
@@ -97,6 +93,6 @@ def _record_from(answer: Mapping[str, Any]) -> Record:
         verdict=Verdict(answer["verdict"]),
         step_in_state=answer["step"],
         world_size=answer["world_size"],
-        components={Component(c): Presence(p) for c, p in answer["components"].items()},
+        components=components_from_json(answer["components"]),
         warnings=tuple(answer["warnings"]),
     )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lastgood import returning
+from lastgood import naming, returning
 from lastgood.cloud import CopyState, Remote, Upload, copy_as_answer, newest_copy
 from lastgood.cloud.addressing import content_digest
 from lastgood.errors import Conflict, LastgoodError, NoneAcceptable, NotACopy, SettingsError
@@ -77,7 +77,7 @@ def pull(
 
 
 def _is_as_copied(path: str, bundle: Bundle, threads: int) -> bool:
-    digest = algorithm_of(bundle.manifest) or "crc64nvme"
+    digest = algorithm_of(bundle.manifest) or naming.USUAL_DIGEST
     try:
         report = verify(path, digest=digest, threads=threads, inodes=False)
         return content_digest(report.files) == bundle.copy.digest

@@ -47,7 +47,6 @@ class Hold:
 SHORTEST_LEASE: Final = 1  #: seconds
 LONGEST_LEASE: Final = 30 * 86_400
 FAILURES_THAT_MARK: Final = 2
-EVIDENCE_ORDER: Final = tuple(Evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +86,11 @@ class Record:
     failures: int = 0  #: how often in a row a job could not start from it
     trash: str | None = None  #: its name in the trash, from when it is to go there
     until: datetime | None = None  #: how long it can be had back from there
+
+    @property
+    def finished(self) -> bool:
+        """More than silence says that its save was finished."""
+        return self.evidence not in (None, Evidence.QUIET)
 
     @property
     def failed(self) -> bool:

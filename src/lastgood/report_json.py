@@ -22,6 +22,15 @@ def finding_as_json(finding: Finding) -> dict[str, Any]:
     }
 
 
+def components_as_json(components: Mapping[Component, Presence]) -> dict[str, str]:
+    return {component.value: presence.value for component, presence in components.items()}
+
+
+def components_from_json(data: Mapping[str, str]) -> dict[Component, Presence]:
+    """ValueError where it names what is none."""
+    return {Component(component): Presence(presence) for component, presence in data.items()}
+
+
 def report_as_json(report: Report) -> dict[str, Any]:
     """The object that `verify --json` prints and the catalog keeps."""
     return {
@@ -34,7 +43,7 @@ def report_as_json(report: Report) -> dict[str, Any]:
         "step": report.step,
         "epoch": report.epoch,
         "world_size": report.world_size,
-        "components": {c.value: p.value for c, p in report.components.items()},
+        "components": components_as_json(report.components),
         "findings": [finding_as_json(f) for f in report.findings],
         "files": [asdict(f) for f in report.files],
         "bytes": report.bytes,
@@ -57,7 +66,7 @@ def report_from_json(data: Mapping[str, Any]) -> Report:
         step=data["step"],
         epoch=data["epoch"],
         world_size=data["world_size"],
-        components={Component(c): Presence(p) for c, p in data["components"].items()},
+        components=components_from_json(data["components"]),
         findings=tuple(Finding(Code(f["code"]), f["file"], f["message"], f["hint"]) for f in data["findings"]),
         files=tuple(FileDigest(**f) for f in data["files"]),
         bytes=data["bytes"],

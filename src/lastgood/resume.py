@@ -10,13 +10,13 @@ from lastgood.errors import NoCheckpointsYet, NoneAcceptable
 from lastgood.facts import Component, Presence
 from lastgood.findings import Code, Finding, Verdict
 from lastgood.life import IN_PLACE, State
-from lastgood.records import Evidence, Record
-from lastgood.report_json import finding_as_json
+from lastgood.report_json import components_as_json, finding_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lastgood.errors import LastgoodError
+    from lastgood.records import Record
 
 _IN_WORK: Final = (State.LANDING, State.SETTLED)
 
@@ -103,7 +103,7 @@ def refusal_of(record: Record, wishes: Wishes, changed: frozenset[int]) -> Skipp
 def _trouble_with(record: Record, accept: Verdict, changed: frozenset[int]) -> Skipped | None:
     if record.verdict not in (Verdict.COMPLETE, accept):
         return Skipped(record, str(record.verdict), _verdict_in_words(record))
-    if record.evidence in (None, Evidence.QUIET):
+    if not record.finished:
         return Skipped(record, "evidence", "nothing but silence says that its save is finished")
     if record.failed:
         return Skipped(record, "failed", f"{record.failures} times in a row a job could not start from it")
@@ -214,7 +214,7 @@ def answer_as_json(
         "saved_at": record.saved_at.isoformat(),
         "verified_at": record.verified_at.isoformat() if record.verified_at else None,
         "bytes": record.bytes,
-        "components": {component.value: presence.value for component, presence in record.components.items()},
+        "components": components_as_json(record.components),
         "warnings": [*map(finding_as_json, answer.warnings), *record.warnings],
         "skipped": [skipped_as_json(skipped) for skipped in answer.skipped],
         "pending": [pending_as_json(r, left.get(r.id)) for r in answer.pending],

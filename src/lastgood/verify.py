@@ -67,7 +67,7 @@ def examine(
     previous: Manifest | None = None,
     manifest: Manifest | None = None,
     inodes: bool = True,
-    digest: str = "crc64nvme",
+    digest: str = naming.USUAL_DIGEST,
     threads: int = 2,
     on_bytes: Callable[[int], None] = lambda _count: None,
 ) -> tuple[Facts, Report]:

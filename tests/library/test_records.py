@@ -13,7 +13,7 @@ import injuries as hurt
 from builders import make_hf_checkpoint
 from lastgood.findings import Code
 from lastgood.life import State
-from lastgood.records import EVIDENCE_ORDER, Evidence, Record
+from lastgood.records import Evidence, Record
 from lastgood.report_json import finding_as_json, report_as_json, report_from_json
 from lastgood.verify import verify
 
@@ -33,7 +33,7 @@ def report(tmp_path: Path) -> Report:
     return verify(str(checkpoint))
 
 
-def record(*, number: int, step_in_state: int | None = None) -> Record:
+def record(*, number: int, step_in_state: int | None = None, evidence: Evidence | None = None) -> Record:
     return Record(
         id=1,
         run="run",
@@ -48,6 +48,7 @@ def record(*, number: int, step_in_state: int | None = None) -> Record:
         bytes=1,
         fingerprint="0" * 32,
         step_in_state=step_in_state,
+        evidence=evidence,
     )
 
 
@@ -103,6 +104,6 @@ def test_its_path_lies_below_its_root() -> None:
     assert record(number=5).path == "/out/run/checkpoint-5"
 
 
-def test_evidence_is_ordered_from_the_weakest() -> None:
-    assert EVIDENCE_ORDER[0] is Evidence.QUIET
-    assert EVIDENCE_ORDER[-1] is Evidence.DECLARED
+@pytest.mark.parametrize("evidence", [None, *Evidence])
+def test_silence_alone_does_not_say_that_a_save_is_finished(evidence: Evidence | None) -> None:
+    assert record(number=1, evidence=evidence).finished is (evidence not in (None, Evidence.QUIET))

@@ -249,6 +249,16 @@ def test_a_job_that_is_killed_comes_back_and_goes_on_from_the_last_good_checkpoi
     stack.wait_for_step(starts[-1])
 
 
+def test_a_job_that_is_stopped_saves_first_and_goes_on_from_that_very_step(stack: Stack) -> None:
+    stack.wait_for_step(0)
+    stack.compose("stop", "trainer")
+    said = stack.engine.said(stack.container("trainer"))
+    (saved,) = re.findall(r"stopped by a signal: step (\d+) is saved", said)
+    assert (stack.checkpoints / "demo" / f"checkpoint-{saved}").is_dir()
+    stack.compose("start", "trainer")
+    wait_for("it to go on", lambda: f"goes on at step {saved} " in stack.engine.said(stack.container("trainer")), 120)
+
+
 @pytest.mark.parametrize(
     ("service", "folder", "done"), [("worker", "/checkpoints", "written"), ("service", "/state", "read")]
 )

@@ -311,7 +311,7 @@ def test_beginning_anew_over_checkpoints_must_be_meant(tmp_path: Path) -> None:
     model = SmallJob(Recipe()).model
     assert manager.resume(model) is None
     trained().save(manager)
-    with pytest.raises(FileExistsError, match="holds 1 checkpoints: resume_from_checkpoint=True goes on"):
+    with pytest.raises(FileExistsError, match="holds 1 checkpoint: resume_from_checkpoint=True goes on"):
         manager.resume(model)
     assert manager_of(tmp_path, resume_from_checkpoint=False, overwrite_output_dir=True).resume(model) is None
 

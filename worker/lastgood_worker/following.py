@@ -176,11 +176,7 @@ class Following:
 
     def _finished_content(self, record: Record) -> settling.Content:
         """What the last finished save under this name consisted of: one over it must replace all of that."""
-        finished = [
-            other
-            for other in self._ledger.of_run(record.run)
-            if other.name == record.name and other.evidence not in (None, Evidence.QUIET)
-        ]
+        finished = [other for other in self._ledger.of_run(record.run) if other.name == record.name and other.finished]
         newest = max(finished, key=lambda other: other.generation, default=None)
         return self._ledger.catalog.settled_content(newest.id) if newest else frozenset()
 
@@ -216,7 +212,7 @@ class Following:
     def _later_landed(self, record: Record) -> bool:
         """Whether a save that began after this one is finished."""
         return any(
-            other.evidence not in (None, Evidence.QUIET)
+            other.finished
             and other.state in (State.SETTLED, State.VERIFIED)
             and other.id > record.id
             and not other.copy

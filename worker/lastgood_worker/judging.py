@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood import naming
 from lastgood.errors import NotAManifest
 from lastgood.facts import FileDigest, Level, Manifest, Report
 from lastgood.findings import Code, Finding, Verdict
@@ -27,7 +28,7 @@ _TRIES: Final = 2
 class Reading:
     """How checkpoints are read. `max_rate` in bytes per second; 0: no limit."""
 
-    digest: str = "crc64nvme"
+    digest: str = naming.USUAL_DIGEST
     threads: int = 2
     max_rate: int = 0
 

@@ -13,11 +13,10 @@ import sqlalchemy as sa
 from lastgood.catalog import tables
 from lastgood.cloud.committing import copy_as_json, copy_from_json
 from lastgood.cloud.words import CopyState, Upload, capabilities_as_json, capabilities_from_json
-from lastgood.facts import Component, Presence
 from lastgood.findings import Severity, Verdict
 from lastgood.life import State
 from lastgood.records import Evidence, Hold, Record
-from lastgood.report_json import finding_as_json, report_as_json
+from lastgood.report_json import components_as_json, components_from_json, finding_as_json, report_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,7 +138,7 @@ def record_from(row: Any) -> Record:
     values["state"] = State(values["state"])
     values["evidence"] = Evidence(values["evidence"]) if values["evidence"] else None
     values["verdict"] = Verdict(values["verdict"]) if values["verdict"] else None
-    values["components"] = {Component(c): Presence(p) for c, p in json.loads(values["components"]).items()}
+    values["components"] = components_from_json(json.loads(values["components"]))
     values["warnings"] = tuple(json.loads(values["warnings"]))
     values["metrics"] = json.loads(values["metrics"])
     return Record(**values)
@@ -174,7 +173,7 @@ def report_columns(report: Report) -> dict[str, Any]:
         "epoch": report.epoch,
         "world_size": report.world_size,
         "exact_resume": report.exact_resume,
-        "components": json.dumps({c.value: p.value for c, p in report.components.items()}),
+        "components": json.dumps(components_as_json(report.components)),
         "warnings": json.dumps([finding_as_json(finding) for finding in report.warnings]),
         "metrics": json.dumps(dict(report.metrics)),
         "best": as_text(report.best) if report.best else None,

@@ -16,6 +16,7 @@ from lastgood.cli.base import GOOD, NOT_DONE, PLACE, WANTING, commands, complain
 from lastgood.errors import CannotMend, CannotTell, LastgoodError, NotACheckpoint
 from lastgood.findings import MEANINGS, SOUND, Severity, Verdict
 from lastgood.report_json import report_as_json
+from lastgood.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +96,8 @@ class _Bench:
             worst = max(worst, code)
         if not self._as_json:
             good = told.count(GOOD)
-            click.echo(f"{len(paths)} checkpoints: {good} good, {len(paths) - good} not")
+            become = "good, or would be mended" if self._dry_run else "good"
+            click.echo(f"{counted(len(paths), 'checkpoint')}: {good} {become}, {len(paths) - good} not")
         return worst
 
     def tell_refused(self, path: str, error: LastgoodError) -> None:
@@ -148,18 +150,20 @@ class _Bench:
         from lastgood.mending.making import require_makeable
 
         no_copy = ""
-        if self._from_cloud and _is_damaged(report):
-            try:
-                return self._planned_from_copy(facts, report)
-            except CannotMend as error:
-                no_copy = str(error)
+        if _is_damaged(report):
+            if self._from_cloud:
+                try:
+                    return self._planned_from_copy(facts, report)
+                except CannotMend as error:
+                    no_copy = f"; {error}"
+            else:
+                no_copy = f"; no copy was looked for: {self._why_no_copy()}"
         try:
             plan = plan_repairs(facts, report, neighbours_of(report.path))
             require_makeable(plan)
-            return plan, None  # noqa: TRY300 - what is raised here is to get its hint
+            return plan, None  # noqa: TRY300 - what is raised here is to be told with why no copy helps
         except CannotMend as error:
-            hint = no_copy or ("" if self._from_cloud else "no copy was looked for: " + self._why_no_copy())
-            raise CannotMend(f"{error}; {hint}") from None
+            raise CannotMend(f"{error}{no_copy}") from None
 
     def _why_no_copy(self) -> str:
         return "--local" if self._settings.remote else "the setting `remote` is not set"
@@ -233,12 +237,11 @@ def _is_run(folder: str) -> bool:
 
 def _checkpoints_in(folder: str) -> Iterator[str]:
     """Those of this run, by number; links and copies are another's business."""
-    from lastgood import naming
     from lastgood.discovery import discover
 
     if not os.path.isdir(folder):
         raise NotACheckpoint(f"{folder}: no such folder")
-    found = [c for c in discover(folder).candidates if c.run == naming.ROOT_FOLDER and not c.copy]
+    found = discover(folder).saves
     if not found:
         raise NotACheckpoint(f"{folder} holds no checkpoints; name the folder that they lie in")
     return (os.path.join(folder, c.relative_path) for c in sorted(found, key=lambda found: found.number))

@@ -67,9 +67,8 @@ def waiting_for_proof(
 
 def may_be_copied(record: Record, accept: Verdict = Verdict.PARTIAL) -> bool:
     """It was read to its last byte and is accepted, and nobody found fault with it since."""
-    finished = record.evidence not in (None, Evidence.QUIET)
     good = record.verdict in (Verdict.COMPLETE, accept) and record.verdict in SOUND
-    return record.state is State.VERIFIED and good and finished and not record.failed and not record.copy
+    return record.state is State.VERIFIED and good and record.finished and not record.failed and not record.copy
 
 
 def _chosen(

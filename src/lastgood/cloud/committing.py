@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from lastgood.cloud.addressing import content_digest
 from lastgood.cloud.words import Bundle, CloudCopy, Proof
 from lastgood.errors import NotACopy, NotAManifest
-from lastgood.facts import Component, Presence
 from lastgood.findings import Verdict
 from lastgood.manifest import manifest_as_json, manifest_from_json
+from lastgood.report_json import components_as_json, components_from_json
 
 if TYPE_CHECKING:
     from lastgood.facts import Manifest
@@ -34,7 +34,7 @@ def copy_as_json(copy: CloudCopy) -> dict[str, Any]:
         "exact_resume": copy.exact_resume,
         "epoch": copy.epoch,
         "world_size": copy.world_size,
-        "components": {component.value: presence.value for component, presence in copy.components.items()},
+        "components": components_as_json(copy.components),
         "metrics": dict(copy.metrics),
         "best": copy.best,
         "warnings": list(copy.warnings),
@@ -64,7 +64,7 @@ def copy_from_json(data: Any, key: str) -> CloudCopy:
             exact_resume=bool(data["exact_resume"]),
             epoch=data["epoch"],
             world_size=data["world_size"],
-            components={Component(name): Presence(presence) for name, presence in data["components"].items()},
+            components=components_from_json(data["components"]),
             metrics={str(name): float(value) for name, value in data["metrics"].items()},
             best=data["best"],
             warnings=tuple({"message": "", **warning} for warning in data["warnings"]),

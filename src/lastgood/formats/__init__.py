@@ -38,7 +38,7 @@ def read_file(
     level: Level,
     on_bytes: Callable[[int], None] = ignore,
     *,
-    digest: str = "crc64nvme",
+    digest: str = naming.USUAL_DIGEST,
     threads: int = 2,
     fresh: bool = False,
 ) -> FileFacts:

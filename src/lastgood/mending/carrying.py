@@ -38,7 +38,7 @@ def carry_out(
     make: Make,
     *,
     backup: bool = True,
-    digest: str = "crc64nvme",
+    digest: str = naming.USUAL_DIGEST,
     threads: int = 2,
     accepts: Callable[[Report], str | None] = lambda _report: None,
     hears: Hears = lambda _count: None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from lastgood import naming
 from lastgood.errors import CannotMend, NotACopy
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from lastgood.cloud import Bundle, CloudCopy
     from lastgood.facts import Facts, FileDigest, Report
     from lastgood.remote import Store
-
-_USUAL: Final = "crc64nvme"
 
 
 def plan_fetching(
@@ -78,7 +76,7 @@ def carry_out_fetching(
     def accepts(report: Report) -> str | None:
         return None if differing(report, bundle.manifest.files) == ((), None) else "would not be what was copied"
 
-    digest = algorithm_of(bundle.manifest) or _USUAL
+    digest = algorithm_of(bundle.manifest) or naming.USUAL_DIGEST
     return carry_out(plan, make, backup=backup, digest=digest, threads=threads, accepts=accepts, **how)
 
 
@@ -96,7 +94,7 @@ def _repairs(wanted: Iterable[FileDigest], bundle: Bundle, store: Store) -> tupl
 
 def _by_its_digests(report: Report, bundle: Bundle, threads: int) -> Report:
     """The same report with digests that can be compared."""
-    algorithm = algorithm_of(bundle.manifest) or _USUAL
+    algorithm = algorithm_of(bundle.manifest) or naming.USUAL_DIGEST
     if any((file.digest or "").startswith(f"{algorithm}:") for file in report.files):
         return report
     return verify(report.path, digest=algorithm, threads=threads)

@@ -36,8 +36,8 @@ _ADDED_EMPTY: Final = {"optimizer_state_dict": Component.OPTIMIZER, "scheduler_s
 
 def write_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
     """A `training_state.pt` where there is none: the step of the name, and no state of optimizer and scheduler."""
-    facts, report = draft.facts, draft.report
-    missing = [found for found in report.findings if found.code is Code.TRAINING_STATE_MISSING]
+    facts = draft.facts
+    missing = draft.found(Code.TRAINING_STATE_MISSING)
     if not missing:
         return
     if why := _why_no_state(draft, missing, neighbours):
@@ -58,7 +58,7 @@ def write_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
         "optimizer and scheduler are empty",
         "random states are those of now",
     )
-    rng = [found for found in report.findings if found.code is Code.RNG_MISSING]
+    rng = draft.found(Code.RNG_MISSING)
     draft.add(Repair(_STATE, State(entries, random=True), does), (*missing, *rng))
     draft.emptied = True
 
@@ -126,7 +126,7 @@ def amend_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
     if why := why_not_rewritten(file):
         draft.refused.append(why)
         return
-    wrapped = [found for found in report.findings if found.code is Code.WRAPPER_PREFIX and names]
+    wrapped = draft.found(Code.WRAPPER_PREFIX) if names else []
     draft.add(Repair(_STATE, State(entries, random=bool(rng), names=names), tuple(does)), (*rng, *wrapped))
     draft.emptied = draft.emptied or bool(entries.keys() & _ADDED_EMPTY.keys())
 

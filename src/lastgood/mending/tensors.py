@@ -23,8 +23,8 @@ _SHARD: Final = re.compile(r".*-(\d{5})-of-(\d{5})\.(safetensors|bin)")
 
 def unwrap_names(draft: Draft) -> None:
     """The names of torch.compile and of data-parallel wrappers, out of files that hold nothing but weights."""
-    facts, report = draft.facts, draft.report
-    wrapped = [found for found in report.findings if found.code is Code.WRAPPER_PREFIX]
+    facts = draft.facts
+    wrapped = draft.found(Code.WRAPPER_PREFIX)
     if not wrapped:
         return
     if would_be_called_the_same(facts):

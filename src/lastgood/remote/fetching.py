@@ -99,7 +99,7 @@ def fetch_into(
     wanted: Sequence[FileDigest] = files
     for _ in range(_TRIES):
         fetching.fetch(wanted)
-        report = look(digest=algorithm_of(bundle.manifest) or "crc64nvme")
+        report = look(digest=algorithm_of(bundle.manifest) or naming.USUAL_DIGEST)
         digests = {file.path: file.digest for file in report.files}
         wanted = [file for file in files if digests.get(file.path) != file.digest]
         if not wanted:

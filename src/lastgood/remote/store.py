@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lastgood.cloud import Remote
     from lastgood.remote.pacing import Body
 
-_BATCH: Final = 1000  # S3's limit for one DeleteObjects
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NotFound"})
 # What botocore raises for an answer that was cut or altered on its way: nothing that it documents.
 _GARBLED: Final = (ResponseParserError, ValueError, KeyError, TypeError, AttributeError)

@@ -8,7 +8,6 @@ from lastgood import resume
 from lastgood.errors import Refusal
 from lastgood.findings import SOUND, Verdict
 from lastgood.life import State
-from lastgood.records import Evidence
 from lastgood.retention.soundness import is_sound
 from lastgood.retention.words import Reason, Why, gathered
 
@@ -42,7 +41,7 @@ def held(
         found.append(Reason(Why.UNREADABLE, "it could not be read: that is no grounds for removal"))
     elif record.id in changed:
         found.append(Reason(Why.UNSURE, "its files changed since it was read"))
-    elif record.verdict in SOUND and record.evidence in (None, Evidence.QUIET):
+    elif record.verdict in SOUND and not record.finished:
         found.append(Reason(Why.UNSURE, "nothing but silence says that its save is finished"))
     elif record.verdict in SOUND and record.failed:  # it may have been the job: a wrong model fails with all of them
         found.append(Reason(Why.FAILED, "jobs could not start from it, but its bytes are sound: a person decides"))

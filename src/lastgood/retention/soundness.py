@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from lastgood.findings import SOUND
 from lastgood.life import State
-from lastgood.records import Evidence
 
 if TYPE_CHECKING:
     from lastgood.records import Record
@@ -19,5 +18,4 @@ def is_sound(record: Record, changed: frozenset[int]) -> bool:
 
 def was_sound(record: Record, changed: frozenset[int]) -> bool:
     """The same of what may lie in the trash by now, or be gone."""
-    finished = record.evidence not in (None, Evidence.QUIET)
-    return record.verdict in SOUND and finished and not record.failed and record.id not in changed
+    return record.verdict in SOUND and record.finished and not record.failed and record.id not in changed

@@ -21,6 +21,7 @@ from lastgood.training.options import SaveOptions
 from lastgood.training.rotation import Rotation
 from lastgood.training.whole_folder import put_back
 from lastgood.verify import verify
+from lastgood.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -197,11 +198,11 @@ class CheckpointManager:
         return self._restored(report.path, targets, exact=report.exact_resume)
 
     def _require_none(self) -> None:
-        found = [c for c in discover(self.folder).candidates if c.run == naming.ROOT_FOLDER and not c.copy]
+        found = discover(self.folder).saves
         if found and not self.options.overwrite_output_dir:
             raise FileExistsError(
-                f"{self.folder} holds {len(found)} checkpoints: resume_from_checkpoint=True goes on from the last good "
-                "one, overwrite_output_dir=True begins anew in their place"
+                f"{self.folder} holds {counted(len(found), 'checkpoint')}: resume_from_checkpoint=True goes on from "
+                "the last good one, overwrite_output_dir=True begins anew in their place"
             )
 
     def restore_latest(  # noqa: PLR0913 - one name for each thing that a job has, and each wish
