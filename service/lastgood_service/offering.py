@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lastgood import naming
 from lastgood.errors import NoCheckpointsYet, NoneAcceptable
 from lastgood.findings import Verdict
+from lastgood.wording import none_of
 from lastgood_service.readiness import cloud_unknown, not_ready
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def with_copies(
     if isinstance(refusal, NoneAcceptable):
         return refusal
     if count := copies.count_there(run):
-        message = f"none of {count} copies in the cloud can be handed out"
+        message = f"{none_of(count, 'copy', 'copies')} in the cloud can be handed out"
         if partial := copies.newest(run, replace(wishes, accept=Verdict.PARTIAL), failed):
             message += f"; that of step {partial.copy.step} could be with accept=partial"
         return _none_acceptable(refusal, message)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SECONDS: Final = 120.0  # to load torch from a cold disk, and all headers
 _SLOWEST_DISK: Final = 20_000_000  # bytes per second: files in torch's old format are read whole
 _TRIES: Final = 2
-_WHEN_IT_DIED: Final = "look whether memory ran out; `lastgood verify PATH --level full` judges it without its loader"
+_WHEN_IT_DIED: Final = "check whether memory ran out; `lastgood verify PATH --level full` judges it without its loader"
 
 Job = dict[str, Any]
 Answer = dict[str, str]

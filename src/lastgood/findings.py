@@ -143,19 +143,19 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.OPTIMIZER_MISSING: Meaning(
         _E,
         Verdict.PARTIAL,
-        "the loss will jump: momentum starts anew; `accept=partial` takes it all the same",
+        "the loss will jump: momentum starts from zero; to use it anyway, accept `partial`",
     ),
     Code.SCHEDULER_MISSING: Meaning(
-        _E, Verdict.PARTIAL, "the learning rate starts anew; `accept=partial` takes it all the same"
+        _E, Verdict.PARTIAL, "the learning rate starts from its first value; to use it anyway, accept `partial`"
     ),
     Code.RNG_MISSING: Meaning(_E, Verdict.PARTIAL, _NO_RNG),
     Code.OPTIMIZER_EMPTY: Meaning(
         _E,
         Verdict.PARTIAL,
-        "the loss will jump: momentum starts anew; `accept=partial` takes it all the same",
+        "the loss will jump: momentum starts from zero; to use it anyway, accept `partial`",
     ),
     Code.SCHEDULER_EMPTY: Meaning(
-        _E, Verdict.PARTIAL, "the learning rate starts anew; `accept=partial` takes it all the same"
+        _E, Verdict.PARTIAL, "the learning rate starts from its first value; to use it anyway, accept `partial`"
     ),
     Code.RNG_EMPTY: Meaning(_E, Verdict.PARTIAL, _NO_RNG),
     Code.RANKS_MISSING: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
@@ -173,7 +173,7 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.JSON_INVALID: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
     Code.UNSAFE_PICKLE: Meaning(_E, Verdict.CORRUPT, "do not load it: loading would run a program that it names"),
     Code.WEIGHTS_ONLY_REFUSES: Meaning(
-        _I, None, "nothing, where you trust its writer: the trainer itself loads it with weights_only=False"
+        _I, None, "nothing to do if you trust whoever wrote it: the trainer itself loads it with weights_only=False"
     ),
     Code.LOADER_REFUSES: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
     Code.NO_CHECKSUM: Meaning(_I, None, "save in torch's zip format: the older one has no checksums"),
@@ -181,12 +181,12 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.ZERO_TAIL: Meaning(_W, None, "compare it with a copy: a disk that was full or lost power leaves zeros"),
     Code.JSON_SHAPE: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
     Code.STATE_SHAPE: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
-    Code.CONFIG_DISAGREES: Meaning(_W, None, "look whether config.json belongs to these weights"),
+    Code.CONFIG_DISAGREES: Meaning(_W, None, "check whether config.json belongs to these weights"),
     Code.INDEX_DISAGREES: Meaning(
         _W, None, "`lastgood fix` writes the index again from the shards; most loaders do not mind"
     ),
-    Code.SHARD_STRAY: Meaning(_W, None, "look whether shards of two saves were mixed"),
-    Code.OPTIMIZER_DISAGREES: Meaning(_E, Verdict.CORRUPT, "look whether it is another model's optimizer"),
+    Code.SHARD_STRAY: Meaning(_W, None, "check whether shards of two saves were mixed"),
+    Code.OPTIMIZER_DISAGREES: Meaning(_E, Verdict.CORRUPT, "check whether it is another model's optimizer"),
     Code.OPTIMIZER_STRANGE: Meaning(
         _W, None, "nothing, where the job trains parameters that it does not save with the model"
     ),
@@ -202,12 +202,12 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.WEIGHTS_ZERO: Meaning(_E, Verdict.UNHEALTHY, _RESUME_OLDER),
     Code.TENSOR_ZEROED: Meaning(_E, Verdict.UNHEALTHY, _RESUME_OLDER),
     Code.TENSORS_LOST: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
-    Code.TENSORS_CHANGED: Meaning(_W, None, "look whether the model was changed on purpose"),
+    Code.TENSORS_CHANGED: Meaning(_W, None, "check whether the model was changed on purpose"),
     Code.WRAPPER_PREFIX: Meaning(
         _W, None, "`lastgood fix` takes it away: most loaders skip such tensors without a word"
     ),
     Code.WEIGHTS_UNCHANGED: Meaning(
-        _W, None, "look whether the optimizer was given the model's parameters, and whether the right model is saved"
+        _W, None, "check whether the optimizer was given the model's parameters, and whether the right model is saved"
     ),
     Code.FILE_OF_ANOTHER: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
     Code.MANIFEST_MISMATCH: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
@@ -220,7 +220,7 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
         _W, None, "give the job the step to go on from; `lastgood fix` adds what the name and other checkpoints tell"
     ),
     Code.PROGRESS_ESTIMATED: Meaning(_I, None, "compare it with what the job logged"),
-    Code.STEP_DISAGREES: Meaning(_W, None, "look whether files of two saves were mixed, or the folder was renamed"),
+    Code.STEP_DISAGREES: Meaning(_W, None, "check whether files of two saves were mixed, or the folder was renamed"),
     Code.CONCURRENT_WRITERS: Meaning(
         _W, None, "give each job a folder of its own, or ask with the path of the checkpoint that you mean"
     ),

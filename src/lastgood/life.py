@@ -32,7 +32,7 @@ class Happening(StrEnum):
     REWRITTEN = "rewritten"  #: a new generation took its place
     CHOSEN = "chosen"  #: it is to go to the trash
     SPARED = "spared"  #: it is not, after all
-    THROWN = "thrown"  #: it lies in the trash
+    DISCARDED = "discarded"  #: it lies in the trash
     UNDONE = "undone"  #: it came back from there
     PURGED = "purged"  #: its time in the trash is over
 
@@ -51,7 +51,7 @@ MOVES: Final[Mapping[tuple[State, Happening], State]] = {
     (State.VERIFIED, Happening.VANISHED): State.GONE,
     (State.VERIFIED, Happening.CHOSEN): State.REMOVING,
     (State.REMOVING, Happening.SPARED): State.VERIFIED,
-    (State.REMOVING, Happening.THROWN): State.TRASHED,
+    (State.REMOVING, Happening.DISCARDED): State.TRASHED,
     (State.REMOVING, Happening.VANISHED): State.GONE,
     (State.TRASHED, Happening.UNDONE): State.VERIFIED,
     (State.TRASHED, Happening.PURGED): State.GONE,
@@ -64,4 +64,4 @@ def move(state: State, happening: Happening) -> State:
     try:
         return MOVES[state, happening]
     except KeyError:
-        raise IllegalMove(f"a checkpoint that is {state} cannot be {happening}") from None
+        raise IllegalMove(f"nothing leads on from {state} by {happening}") from None

@@ -18,6 +18,7 @@ from lastgood.manifest import algorithm_of
 from lastgood.own_look import look_at
 from lastgood.placing import run_meant
 from lastgood.verify import verify
+from lastgood.wording import none_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -147,7 +148,7 @@ class Fetch:
 
 
 def _none_of(copies: Sequence[CloudCopy], run: str, wishes: Wishes, refusal: LastgoodError) -> NoneAcceptable:
-    message = f"{refusal}; none of {len(copies)} copies of run {run} in the cloud can be started from"
+    message = f"{refusal}; {none_of(len(copies), 'copy', 'copies')} of run {run} in the cloud can be started from"
     if partial := newest_copy(copies, replace(wishes, accept=Verdict.PARTIAL)):
         message += f"; {partial.name} could be with accept=partial"
     return NoneAcceptable(message, **getattr(refusal, "details", {}))

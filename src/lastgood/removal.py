@@ -60,7 +60,7 @@ def found(record: Record) -> Found:
     return Found.IN_PLACE if _is_as_read(record, record.path) else Found.OTHER
 
 
-def throw(record: Record) -> None:
+def discard(record: Record) -> None:
     """From its place into the trash. Obstructed where it is not what was read, or cannot be moved: then it stays.
 
     Obstructed also where the disk would not take the rename for good; `found` tells where it lies.

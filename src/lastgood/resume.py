@@ -11,6 +11,7 @@ from lastgood.facts import Component, Presence
 from lastgood.findings import Code, Finding, Verdict
 from lastgood.life import IN_PLACE, State
 from lastgood.report_json import components_as_json, finding_as_json
+from lastgood.wording import none_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -161,7 +162,7 @@ def none_acceptable(
         return NoneAcceptable("what was saved is not judged yet", refused=[], pending=pending)
     as_partial = replace(wishes, accept=Verdict.PARTIAL)
     best = next((s.record for s in skipped if refusal_of(s.record, as_partial, changed) is None), None)
-    message = f"none of {len(skipped)} judged checkpoints can be handed out"
+    message = f"{none_of(len(skipped), 'judged checkpoint')} can be handed out"
     details: dict[str, Any] = {"refused": [skipped_as_json(s) for s in skipped], "pending": pending}
     if best is not None:
         message += f"; {best.name} could be with accept=partial"

@@ -91,7 +91,7 @@ class Settings(BaseModel):
     digest: Literal["crc64nvme", "sha256"] = Field(
         "crc64nvme",
         description="The digest that is kept of every file. `crc64nvme` is fast, and S3 keeps the same one; "
-        "`sha256` also withstands intent.",
+        "`sha256` also tells of deliberate changes.",
     )
     order: Literal["landed", "mtime", "step"] = Field(
         "landed",
@@ -102,7 +102,9 @@ class Settings(BaseModel):
     keep_best: Best = Field(
         None, description="Keep the best ones by a metric that the trainer recorded, such as `1 by eval_loss min`."
     )
-    keep_every: int = Field(0, ge=0, description="Keep one good checkpoint for every so many steps. 0: no such rule.")
+    keep_every: int = Field(
+        0, ge=0, description="Keep one good checkpoint in each interval of so many steps. 0: no such rule."
+    )
     keep_within: Duration = Field(
         0.0,
         description="Keep what was saved within this time before the newest one, such as `36h`. 0: no such rule. "
@@ -111,7 +113,7 @@ class Settings(BaseModel):
     observe_for: Duration = Field(
         86_400.0, description="How long the worker only shows what it would remove, below a folder that is new to it."
     )
-    trash_for: Duration = Field(86_400.0, description="How long a removed checkpoint can be had back.")
+    trash_for: Duration = Field(86_400.0, description="How long a removed checkpoint can be restored.")
     trash_damaged_for: Duration = Field(604_800.0, description="The same for damaged ones.")
     min_free_space: int = Field(
         0,
@@ -137,7 +139,7 @@ class Settings(BaseModel):
     remote_addressing: Literal["auto", "path", "virtual"] = Field(
         "auto", description="Whether the bucket stands in the path or in the host name."
     )
-    remote_ca: str = Field("", description="File with the certificates that the store is trusted by.")
+    remote_ca: str = Field("", description="File with the CA certificates by which the store's own is checked.")
     remote_sse: Literal["", "AES256", "aws:kms"] = Field(
         "", description="Encryption at rest by the store: `AES256` with its own keys, `aws:kms` with those of KMS."
     )

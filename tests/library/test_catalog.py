@@ -353,7 +353,7 @@ def test_there_is_nothing_to_end_where_nothing_is_held(catalog: WorkerCatalog, v
 def test_the_way_through_the_trash_is_remembered(catalog: WorkerCatalog) -> None:
     found = judged(catalog)
     chosen(catalog, found)
-    catalog.thrown(found)
+    catalog.discarded(found)
     record = catalog.record(found)[0]
     assert (record.state, record.trash, record.until) == (State.TRASHED, "trash", NOON + timedelta(days=1))
     catalog.undone(found)

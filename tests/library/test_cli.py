@@ -50,9 +50,11 @@ def test_latest_as_json_is_the_whole_answer(place: Path) -> None:
     [
         pytest.param([], [], 1, "nothing has been saved in", id="nothing was saved yet"),
         pytest.param([], ["--or-none"], 0, "", id="nothing was saved yet, and that is fine"),
-        pytest.param(hf_files(100)[:3], [], 1, "none of 1 judged", id="nothing is good"),
-        pytest.param(hf_files(100)[:3], ["--or-none"], 1, "none of 1 judged", id="that nothing is good is not fine"),
-        pytest.param(hf_files(100), ["--max-step", "50"], 1, "none of 1 judged", id="nothing fits the wishes"),
+        pytest.param(hf_files(100)[:3], [], 1, "no judged checkpoint", id="nothing is good"),
+        pytest.param(
+            hf_files(100)[:3], ["--or-none"], 1, "no judged checkpoint", id="that nothing is good is not fine"
+        ),
+        pytest.param(hf_files(100), ["--max-step", "50"], 1, "no judged checkpoint", id="nothing fits the wishes"),
         pytest.param(hf_files(100), ["--require", "glue"], 2, "the components are config,", id="unknown component"),
         pytest.param(hf_files(100), ["--world-size", "0"], 2, "Invalid value", id="a wish that is none"),
         pytest.param(hf_files(100), ["--run", "misspelt", "--or-none"], 2, "no such folder", id="misspelt run"),
@@ -93,7 +95,7 @@ def test_a_refusal_tells_every_reason_and_how_to_take_one_all_the_same(place: Pa
     assert lines[2] == "  checkpoint-12: it is partial (without optimizer)"
     assert lines[-2] == "  and 3 older ones; --json tells all"
     command = f"lastgood latest {place / 'output'} --accept partial"
-    assert lines[-1] == f"  to take checkpoint-12 all the same: {command}"
+    assert lines[-1] == f"  to use checkpoint-12 anyway: {command}"
     assert run(*command.split()[1:])[:2] == (0, f"{place / 'output' / 'checkpoint-12'}\n")
     code, printed, _complaint = run("latest", "output", "--json")
     told = json.loads(printed)
@@ -245,7 +247,7 @@ def test_findings_are_grouped_by_severity_and_say_what_to_do(place: Path) -> Non
     lines = [line.strip() for line in printed.splitlines()]
     assert lines.index("errors") < lines.index("warnings")
     assert "[scheduler-missing]" in lines[lines.index("errors") + 1]
-    assert lines[lines.index("errors") + 2].startswith("→ the learning rate starts anew")
+    assert lines[lines.index("errors") + 2].startswith("→ the learning rate starts from its first value")
     assert "[step-disagrees]" in lines[lines.index("warnings") + 1]
 
 

@@ -135,13 +135,13 @@ def test_one_that_is_not_clearly_meant_is_left_alone(world: World, what: list[st
 
 
 def test_of_several_generations_that_is_meant_to_which_it_can_be_done(world: World) -> None:
-    world.throw(thrown := world.save(100))
+    world.discard(discarded := world.save(100))
     back = world.save(100)
     assert run("pin", "checkpoint-100")[0] == 0
     assert pinned(world) == {back}
     with worker_saying(world, "it is in its place again") as asked:
         run("undo", "checkpoint-100")
-    assert [(request.kind, request.checkpoint_id) for request in asked] == [("undo", thrown)]
+    assert [(request.kind, request.checkpoint_id) for request in asked] == [("undo", discarded)]
 
 
 def test_the_list_is_gone_through_to_its_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_the_list_is_gone_through_to_its_end(world: World, monkeypatch: pytest.M
 
 
 def test_what_lies_in_the_trash_cannot_be_pinned(world: World) -> None:
-    world.throw(world.save(100))
+    world.discard(world.save(100))
     code, printed, complaint = run("pin", "checkpoint-100")
     assert (code, printed) == (1, "")
     assert "it cannot be held any more" in complaint
@@ -189,7 +189,7 @@ def test_a_worker_that_does_not_come_to_it_is_not_waited_for_for_ever(
     world.save(100)
     code, printed, complaint = run("remove", "checkpoint-100")
     assert (code, printed) == (2, "")
-    assert "it stays asked for, as request 1" in complaint
+    assert "it stays queued, as request 1" in complaint
     assert len(world.catalog.open_requests()) == 1
 
 
@@ -230,7 +230,7 @@ def test_the_plan_is_a_table_with_every_reason_and_what_to_type_next(world: Worl
         world.save(step)
     world.save(400, Verdict.CORRUPT)
     world.land(500)
-    world.throw(world.save(50))
+    world.discard(world.save(50))
     world.known_since(world.now)
     code, printed, complaint = run("retention")
     lines = [line.split(maxsplit=4) for line in printed.splitlines()]

@@ -183,7 +183,7 @@ def test_where_no_copy_will_do_it_is_not_said_that_nothing_was_saved(world: Worl
     found = problem(client.get(LATEST))
     assert found["code"] == "none-acceptable"
     assert found["detail"].endswith(
-        "none of 1 copies in the cloud can be handed out; that of step 300 could be with accept=partial"
+        "no copy in the cloud can be handed out; that of step 300 could be with accept=partial"
     )
     assert "pull_with" not in found
 

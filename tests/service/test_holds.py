@@ -84,7 +84,7 @@ def _removing(world: World) -> int:
 
 
 def _trashed(world: World) -> int:
-    world.throw(made := world.save(100))
+    world.discard(made := world.save(100))
     return made
 
 

@@ -45,7 +45,7 @@ def test_metrics_tell_of_checkpoints_and_of_the_resume_point(world: World, clien
     sizes = [world.catalog.record(world.save(step))[0].bytes for step in (100, 200)]
     world.save(300, Verdict.CORRUPT, run="bert")
     world.land(400, run="bert")
-    world.throw(world.save(50))
+    world.discard(world.save(50))
     world.catalog.vanished(world.save(40))
     watch = {"mode": "events", "degraded": False, "reason": None, "roots": [world.root]}
     world.beat(watch=watch | {"free_bytes": {world.root: 12_000_000}})

@@ -165,7 +165,7 @@ def test_what_is_being_read_again_is_kept_meanwhile(world: World, keeping: TestC
 
 def test_the_trash_is_listed_until_when_it_can_be_had_back(world: World, keeping: TestClient) -> None:
     world.save(200)
-    until = world.throw(world.save(100))
+    until = world.discard(world.save(100))
     found = _plan(keeping)
     assert [(one["name"], one["until"]) for one in found["trash"]] == [("checkpoint-100", until.isoformat())]
     assert [decision["name"] for decision in found["decisions"]] == ["checkpoint-200"]
@@ -200,7 +200,7 @@ def test_one_checkpoint_shows_what_becomes_of_it(world: World, keeping: TestClie
 
 def test_of_what_is_not_in_its_place_nothing_becomes_any_more(world: World, keeping: TestClient) -> None:
     world.save(300)
-    until = world.throw(trashed := world.save(100))
+    until = world.discard(trashed := world.save(100))
     world.catalog.vanished(gone := world.save(200))
     for checkpoint_id, ends in ((trashed, until.isoformat()), (gone, None)):
         found = keeping.get(f"/checkpoints/{checkpoint_id}").json()

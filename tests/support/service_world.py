@@ -193,11 +193,11 @@ class World:
         """The worker first saw something in the root at that time."""
         self.catalog.remember_root(Root(self.root, "marker", 1, None, since))
 
-    def throw(self, checkpoint_id: int, *, hours: float = 24) -> datetime:
+    def discard(self, checkpoint_id: int, *, hours: float = 24) -> datetime:
         """It lies in the trash, as far as the catalog goes. Until when."""
         until = self.now + timedelta(hours=hours)
         assert self.catalog.choose(checkpoint_id, trash="in the trash", until=until, now=self.now)
-        self.catalog.thrown(checkpoint_id)
+        self.catalog.discarded(checkpoint_id)
         return until
 
     # --- copies in the cloud: `client(remote=REMOTE)` shows them ---

@@ -122,7 +122,7 @@ def test_a_failed_save_is_raised_by_the_next_call_and_leaves_nothing_that_looks_
         job.save(manager)
         with pytest.raises(OSError, match="No space left") as told:
             manager.wait()
-    assert "checkpoint-1, which was saved beside the training" in str(told.value.__notes__)
+    assert "checkpoint-1, which was saved in the background" in str(told.value.__notes__)
     assert "failed" in caplog.text
     assert os.listdir(manager.folder) == []
     manager.wait()

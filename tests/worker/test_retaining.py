@@ -349,7 +349,7 @@ def test_what_cannot_be_moved_stays_and_it_is_told_once(keeping_two: World, monk
     def obstructed(_record: object) -> None:
         raise Obstructed("its run's trash lies on another filesystem")
 
-    monkeypatch.setattr(removal, "throw", obstructed)
+    monkeypatch.setattr(removal, "discard", obstructed)
     save(world, 100, 200, 300)
     world.skip(300)
     assert world.in_place() == [100, 200, 300]

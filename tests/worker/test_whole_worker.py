@@ -60,13 +60,13 @@ class WholeWorker(RuleBasedStateMachine):
         self.finished: dict[str, str] = {}  #: by name, the digest of each finished save
         self.step = 0
         self.away = False
-        throw = removal.throw
+        discard = removal.discard
 
-        def watched_throw(record: Record) -> None:
+        def watched_discard(record: Record) -> None:
             self.check_removal(record)
-            throw(record)
+            discard(record)
 
-        self.patch.setattr(removal, "throw", watched_throw)
+        self.patch.setattr(removal, "discard", watched_discard)
 
     def teardown(self) -> None:
         TOLD.update(self.world.kinds())
@@ -232,8 +232,8 @@ class WholeWorker(RuleBasedStateMachine):
             assert record.fingerprint == take_inventory(str(there[name])).fingerprint
             assert record.verdict is None or (record.verdict is Verdict.COMPLETE) == (name in self.finished)
         trash = world.root / ".lastgood/trash"
-        thrown = sorted(r.trash for r in world.records() if r.state is State.TRASHED and r.trash)
-        assert sorted(os.listdir(trash) if trash.exists() else []) == thrown
+        discarded = sorted(r.trash for r in world.records() if r.state is State.TRASHED and r.trash)
+        assert sorted(os.listdir(trash) if trash.exists() else []) == discarded
 
     # --- what is there ---
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from lastgood.cloud import Capabilities, CloudCopy
     from lastgood.records import Record
     from lastgood_worker.copies import Copies
+    from lastgood_worker.done import Done
     from lastgood_worker.errands import Errand, Errands
     from lastgood_worker.ledger import Ledger
-    from lastgood_worker.orders import Outcome
     from lastgood_worker.verdicts import Verdicts
 
 _ANOTHER_UPLOADER = "AnotherUploader"
@@ -37,16 +37,24 @@ class Deliveries:
     def __init__(self, ledger: Ledger, verdicts: Verdicts, copies: Copies, errands: Errands) -> None:
         self._ledger, self._verdicts, self._copies, self._errands = ledger, verdicts, copies, errands
         self._told: set[tuple[str, int | str]] = set()
+        self._by_kind = {
+            "probe": self._probe,
+            "list": self._list,
+            "send": self._send,
+            "fetch": self._fetch,
+            "drill": self._drill,
+            "retire": self._retire,
+            "sweep": self._sweep,
+        }
 
-    def done(self, errand: Errand, result: Mapping[str, Any], seconds: float) -> Outcome:
+    def done(self, errand: Errand, result: Mapping[str, Any], seconds: float) -> Done:
         """How it stands now."""
         if self._copies.place.trouble is not None:
             self._ledger.event("cloud-back", f"{self._copies.remote.url()} takes copies again")
             self._copies.note(trouble=None)
-        outcome: Outcome = getattr(self, f"_{errand.kind}")(errand, result, seconds)
-        return outcome
+        return self._by_kind[errand.kind](errand, result, seconds)
 
-    def failed(self, errand: Errand, failure: Mapping[str, Any]) -> tuple[Blame, Outcome | None]:
+    def failed(self, errand: Errand, failure: Mapping[str, Any]) -> tuple[Blame, Done | None]:
         """Whose fault it was, and how it stands; None where it is simply tried again."""
         message, record = str(failure["message"]), self._record(errand)
         if failure["what"] == "NoLongerAsJudged" and record is not None:
@@ -66,7 +74,7 @@ class Deliveries:
 
     # --- what went wrong ---
 
-    def _changed(self, errand: Errand, record: Record, message: str) -> Outcome:
+    def _changed(self, errand: Errand, record: Record, message: str) -> Done:
         """Where nobody wrote to it, and its bytes are others all the same, the judge has to look again."""
         self._give_up_for_now(errand, message)
         if record.state is State.VERIFIED:
@@ -74,7 +82,7 @@ class Deliveries:
         self._ledger.event("upload-failed", message, Severity.WARNING, record)
         return False, message
 
-    def _not_a_copy(self, errand: Errand, record: Record | None, message: str) -> Outcome:
+    def _not_a_copy(self, errand: Errand, record: Record | None, message: str) -> Done:
         if errand.copy is not None:
             state = CopyState.CONFLICT if errand.kind == "send" else CopyState.FAILED
             self._copies.write(errand.copy, state, error=message)
@@ -108,7 +116,7 @@ class Deliveries:
 
     # --- what was done, by kind ---
 
-    def _probe(self, _errand: Errand, result: Mapping[str, Any], _seconds: float) -> Outcome:
+    def _probe(self, _errand: Errand, result: Mapping[str, Any], _seconds: float) -> Done:
         able = capabilities_from_json(result["able"])
         self._errands.probe_asked = False
         before = self._copies.place.able
@@ -118,7 +126,7 @@ class Deliveries:
             self._ledger.event("store-probed", f"{self._copies.remote.url()} {_in_words(able)}", severity)
         return True, f"{self._copies.remote.url()} {_in_words(able)}"
 
-    def _list(self, _errand: Errand, result: Mapping[str, Any], _seconds: float) -> Outcome:
+    def _list(self, _errand: Errand, result: Mapping[str, Any], _seconds: float) -> Done:
         found = {data["key"]: copy_from_json(data, data["key"]) for data in result["copies"]}
         for key, copy in found.items():
             row = self._copies.at(key)
@@ -135,7 +143,7 @@ class Deliveries:
         self._copies.note(listed_at=self._ledger.clock.now())
         return True, counted(len(found), "copy", "copies")
 
-    def _send(self, errand: Errand, result: Mapping[str, Any], seconds: float) -> Outcome:
+    def _send(self, errand: Errand, result: Mapping[str, Any], seconds: float) -> Done:
         copy = _copy(result["copy"])
         record_id = errand.record_id
         self._copies.write(copy, CopyState.PROVEN, checkpoint_id=record_id, error=None, attempts=0)
@@ -148,7 +156,7 @@ class Deliveries:
         self._ledger.event("uploaded", message, record=self._record(errand))
         return True, message
 
-    def _fetch(self, errand: Errand, result: Mapping[str, Any], seconds: float) -> Outcome:
+    def _fetch(self, errand: Errand, result: Mapping[str, Any], seconds: float) -> Done:
         assert errand.copy is not None
         message = (
             f"{errand.copy.name} is back from the cloud: {result['path']}, {errand.total:,} bytes in {seconds:.1f} s"
@@ -157,7 +165,7 @@ class Deliveries:
         self._ledger.event("pulled", message, record=self._record(errand))
         return True, message
 
-    def _drill(self, errand: Errand, result: Mapping[str, Any], seconds: float) -> Outcome:
+    def _drill(self, errand: Errand, result: Mapping[str, Any], seconds: float) -> Done:
         assert errand.copy is not None
         now = self._ledger.clock.now()
         self._copies.write(errand.copy, CopyState.PROVEN, checked_at=now)
@@ -169,7 +177,7 @@ class Deliveries:
         self._ledger.event("drill", message)
         return True, message
 
-    def _retire(self, errand: Errand, result: Mapping[str, Any], _seconds: float) -> Outcome:
+    def _retire(self, errand: Errand, result: Mapping[str, Any], _seconds: float) -> Done:
         for key in result["removed"]:
             row = self._copies.at(key)
             if row is not None:
@@ -178,7 +186,7 @@ class Deliveries:
                 self._ledger.event("copy-removed", message)
         return True, f"removed: {counted(len(result['removed']), 'copy', 'copies')}"
 
-    def _sweep(self, _errand: Errand, result: Mapping[str, Any], _seconds: float) -> Outcome:
+    def _sweep(self, _errand: Errand, result: Mapping[str, Any], _seconds: float) -> Done:
         self._copies.note(swept_at=self._ledger.clock.now())
         if result["swept"]:
             self._ledger.event("cloud-swept", f"{result['swept']} abandoned uploads were cleared away")

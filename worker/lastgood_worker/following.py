@@ -153,12 +153,12 @@ class Following:
     def _metadata_changed(self, record: Record, inventory: Inventory) -> None:
         """A hard link or a chmod: it is read again in the background, and goes on being served."""
         seen = _sighting(inventory, active=False, waiting_for="its metadata changed")
-        self._verdicts.recheck(self._ledger.write(record.id, "metadata_changed", seen))
+        self._verdicts.recheck(self._ledger.write(self._ledger.catalog.metadata_changed, record.id, seen))
 
     def _rewritten(self, root: RootView, candidate: Candidate, run_id: int, record: Record) -> float:
         """Somebody writes into a judged checkpoint: its next generation is landing."""
         self._verdicts.drop(record.id)
-        self._ledger.write(record.id, "rewritten")
+        self._ledger.write(self._ledger.catalog.rewritten, record.id)
         again = self.begin(root, candidate, record.run, run_id, before_us=False)
         self._ledger.event("changed", f"{record.name} is being written again", record=again)
         return self._settings.scan_landing_seconds
@@ -192,7 +192,7 @@ class Following:
             tracked.watched = watched = replace(watched, declared=True, earlier=frozenset())
             others = [other for other in self._ledger.of_run(record.run) if other.id != record.id]
             branch = branches.branch_of_returned(others, saved_at(inventory))
-            self._came_back(note, self._ledger.write(record.id, "put_in_line", branch))
+            self._came_back(note, self._ledger.write(self._ledger.catalog.put_in_line, record.id, branch))
         look = None
         if settling.needs_look(watched, root.disk.pace, now):
             try:
@@ -228,13 +228,13 @@ class Following:
         if record.state is State.LANDING and same:
             return
         tracked.written_at = now
-        self._ledger.write(record.id, "stirred", seen)
+        self._ledger.write(self._ledger.catalog.stirred, record.id, seen)
 
     def _settle(self, record: Record, tracked: Tracked, inventory: Inventory, decision: settling.Settled) -> None:
         settled = self._ledger.write(
+            self._ledger.catalog.settled,
             record.id,
-            "settled",
-            seen=_sighting(inventory, active=False, waiting_for="it is to be verified"),
+            seen=_sighting(inventory, active=False, waiting_for="waiting to be verified"),
             content=inventory.content,
             evidence=decision.evidence,
             now=self._ledger.clock.now(),

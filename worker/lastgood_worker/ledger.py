@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec
 
 from lastgood.findings import Severity
 from lastgood.life import IN_PLACE, State
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lastgood.catalog import WorkerCatalog
     from lastgood.records import Record
 
+P = ParamSpec("P")
 _log = logging.getLogger("lastgood")
 _CLOCK_ALLOWANCE: Final = timedelta(seconds=5)  # time servers put a clock right all day
 
@@ -72,9 +73,11 @@ class Ledger:
     def add(self, run_id: int, **columns: Any) -> Record:
         return self._read_back(self.catalog.add_checkpoint(run_id, **columns, now=self.clock.now()))
 
-    def write(self, checkpoint_id: int, verb: str, *args: Any, **columns: Any) -> Record:
-        """Calls the catalog's method of that name for the checkpoint; the record afterwards."""
-        getattr(self.catalog, verb)(checkpoint_id, *args, **columns)
+    def write(
+        self, verb: Callable[Concatenate[int, P], None], checkpoint_id: int, *args: P.args, **columns: P.kwargs
+    ) -> Record:
+        """Calls a method of the catalog for the checkpoint; the record afterwards."""
+        verb(checkpoint_id, *args, **columns)
         return self._read_back(checkpoint_id)
 
     def choose(self, checkpoint_id: int, **columns: Any) -> bool:

@@ -10,12 +10,11 @@ from lastgood.life import State
 if TYPE_CHECKING:
     from lastgood.catalog import Request
     from lastgood.records import Record
+    from lastgood_worker.done import Done
     from lastgood_worker.ledger import Ledger
     from lastgood_worker.retaining import Retaining
     from lastgood_worker.uploading import Cloud
     from lastgood_worker.verdicts import Verdicts
-
-Outcome = tuple[bool, str]  #: whether it was done, and how it stands
 
 
 class Orders:
@@ -25,7 +24,7 @@ class Orders:
         self._ledger, self._verdicts, self._retaining = ledger, verdicts, retaining
         self._cloud = cloud
 
-    def carry_out(self, request: Request) -> Outcome | None:
+    def carry_out(self, request: Request) -> Done | None:
         """None while it takes: to be asked again."""
         if request.kind == "apply":
             return self._apply(request.run, request.arguments.get("confirm"))
@@ -35,7 +34,7 @@ class Orders:
             return False, f"there is no checkpoint with the id {request.checkpoint_id} below a watched folder"
         return self._carry_out_on(self._ledger[request.checkpoint_id], request)
 
-    def _carry_out_on(self, record: Record, request: Request) -> Outcome | None:
+    def _carry_out_on(self, record: Record, request: Request) -> Done | None:
         match request.kind:
             case "remove":
                 return self._retaining.remove(record)
@@ -51,12 +50,12 @@ class Orders:
                 return self._note_outcome(record, **request.arguments)
         return False, f"this worker does not know how to carry out {request.kind!r}"
 
-    def _apply(self, run: str, confirm: str | None) -> Outcome:
+    def _apply(self, run: str, confirm: str | None) -> Done:
         if confirm is not None and self._cloud.confirm(run, confirm):
             return True, f"the plan for the copies of {run} is carried out"
         return self._retaining.apply(run, confirm)
 
-    def _verify(self, record: Record) -> Outcome:
+    def _verify(self, record: Record) -> Done:
         if record.state is State.VERIFIED:
             self._verdicts.recheck(record)
             return True, f"{record.name} is read again"
@@ -64,14 +63,14 @@ class Orders:
             return True, f"{record.name} is {record.state}: it will be read anyway"
         return False, f"{record.name} is {record.state}"
 
-    def _note_outcome(self, record: Record, outcome: str, error: str | None = None) -> Outcome:
+    def _note_outcome(self, record: Record, outcome: str, error: str | None = None) -> Done:
         """How a job fared that started from it. Two failures in a row, and no other job is sent there."""
         if record.state is not State.VERIFIED:
             return False, f"{record.name} is {record.state}"
         failures = record.failures + 1 if outcome == "failed" else 0
         if failures == record.failures:
             return True, f"{record.name} goes on being handed out"
-        noted = self._ledger.write(record.id, "count_failures", failures)
+        noted = self._ledger.write(self._ledger.catalog.count_failures, record.id, failures)
         if not failures:
             return True, f"{record.name} is handed out: its failures are forgotten"
         message = f"a job could not start from {record.name}: {error or 'it did not say why'}"

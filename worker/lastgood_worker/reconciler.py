@@ -200,7 +200,7 @@ class Reconciler:
 
     def _vanished(self, record_id: int) -> None:
         self._verdicts.drop(record_id)
-        record = self._ledger.write(record_id, "vanished")
+        record = self._ledger.write(self._ledger.catalog.vanished, record_id)
         self._ledger.event("removed-externally", f"{record.name} was removed, not by lastgood", record=record)
 
     # --- what is asked of us ---

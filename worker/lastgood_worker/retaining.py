@@ -64,17 +64,18 @@ class Retaining:
         removing = record.state is State.REMOVING
         if found is Found.IN_TRASH:
             if removing:
-                self._ledger.write(record.id, "thrown")
+                self._ledger.write(self._ledger.catalog.discarded, record.id)
         elif found is Found.PURGING:
             if removing:
-                self._ledger.write(record.id, "thrown")
+                self._ledger.write(self._ledger.catalog.discarded, record.id)
             self._purge(record, "its deletion had begun")
         elif removing and found is not Found.NOWHERE:
-            self._ledger.write(record.id, "spared")  # if it was written to, the next look at it tells
+            # If it was written to, the next look at it tells.
+            self._ledger.write(self._ledger.catalog.spared, record.id)
         elif found is Found.IN_PLACE:
             self._is_back(record)
         else:
-            gone = self._ledger.write(record.id, "vanished")
+            gone = self._ledger.write(self._ledger.catalog.vanished, record.id)
             message = f"{record.name} was removed from the trash, not by lastgood"
             self._ledger.event("removed-externally", message, record=gone)
 
@@ -106,7 +107,7 @@ class Retaining:
             if not doomed:
                 self._asked.discard(run)
                 return
-            self._throw(doomed[0])
+            self._discard(doomed[0])
         self._ledger.to_plan.add(run)  # there may be more
 
     def _plan(self, run: str) -> Plan:
@@ -142,7 +143,7 @@ class Retaining:
     def _may_be_tried(self, record: Record) -> bool:
         return self._not_before.get(record.id, float("-inf")) <= self._ledger.clock.monotonic()
 
-    def _throw(self, decision: Decision) -> str | None:
+    def _discard(self, decision: Decision) -> str | None:
         """Into the trash. Why not, where it stays."""
         record, why = decision.record, decision.reasons[0].message
         damaged = decision.damaged or record.verdict not in SOUND
@@ -152,14 +153,14 @@ class Retaining:
         if not self._ledger.choose(record.id, trash=removal.trash_name(record), until=until, now=now):
             return "somebody holds it"
         try:
-            removal.throw(self._ledger[record.id])
+            removal.discard(self._ledger[record.id])
         except Obstructed as error:
             self._obstructed(record, str(error))
             self._settle(self._ledger[record.id], removal.found(self._ledger[record.id]))  # fsync may fail afterwards
             if self._ledger[record.id].state is not State.TRASHED:
                 return str(error)
         else:
-            self._ledger.write(record.id, "thrown")
+            self._ledger.write(self._ledger.catalog.discarded, record.id)
         self._roots[record.root].tracked.pop(record.relative_path, None)
         back = f"`lastgood undo {record.name} --run {record.run}` until {until:%Y-%m-%d %H:%M} UTC"
         message = f"{record.name} was moved to the trash: {why}; {back}"
@@ -178,7 +179,7 @@ class Retaining:
         if guard := retention.why_kept(decision):
             return False, f"{record.name} is kept: {guard.message}"
         reason = retention.Reason(retention.Why.ASKED, "somebody asked for it")
-        why_not = self._throw(retention.Decision(record, keep=False, reasons=(reason,)))
+        why_not = self._discard(retention.Decision(record, keep=False, reasons=(reason,)))
         if why_not:
             return False, why_not
         return True, f"{record.name} is in the trash until {self._ledger[record.id].until:%Y-%m-%d %H:%M} UTC"
@@ -186,7 +187,7 @@ class Retaining:
     def undo(self, record: Record) -> tuple[bool, str]:
         """Back from the trash; or handed out again, where jobs could not start from it."""
         if record.state is State.VERIFIED and record.failures:
-            self._ledger.write(record.id, "count_failures", 0)
+            self._ledger.write(self._ledger.catalog.count_failures, record.id, 0)
             self._ledger.event("failures-forgotten", f"{record.name} may be handed out again", record=record)
             return True, f"{record.name} may be handed out again"
         if record.state is not State.TRASHED:
@@ -203,7 +204,7 @@ class Retaining:
 
     def _is_back(self, record: Record) -> None:
         """Pinned, or the next plan would remove it for the same reason."""
-        back = self._ledger.write(record.id, "undone")
+        back = self._ledger.write(self._ledger.catalog.undone, record.id)
         self._ledger.catalog.pin(record.id, holder="undo", now=self._ledger.clock.now())
         self._ledger.event("undone", f"{record.name} is back from the trash, and pinned", record=back)
 
@@ -272,7 +273,7 @@ class Retaining:
         except Obstructed as error:
             self._obstructed(record, str(error))
             return
-        gone = self._ledger.write(record.id, "purged")
+        gone = self._ledger.write(self._ledger.catalog.purged, record.id)
         if not any(other.path == record.path for other in self._ledger.present()):
             self._verdicts.forget(record)
         self._ledger.event("purged", f"{record.name} was deleted from the trash: {why}", record=gone)

@@ -120,7 +120,7 @@ def decide(watched: Watched, look: Look | None, pace: Pace, now: float, *, later
         window = _window(watched, evidence, pace)
         if quiet >= window:
             return Settled(evidence)
-        return Wait("quiet for long enough", window - quiet)
+        return Wait("waiting to see whether it stays quiet", window - quiet)
     if look is None and not watched.inventory.unfinished:
         return Wait("it changed just now", pace.sure - quiet)
     if _is_given_up(watched, look, pace, quiet, later_landed=later_landed):

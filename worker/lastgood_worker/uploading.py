@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from lastgood.records import Record
     from lastgood.settings import Settings
+    from lastgood_worker.done import Done
     from lastgood_worker.errands import Errand
     from lastgood_worker.ledger import Ledger
-    from lastgood_worker.orders import Outcome
     from lastgood_worker.roots import RootView
     from lastgood_worker.verdicts import Verdicts
 
@@ -64,7 +64,7 @@ class Uploading:
         self._pushed: dict[int, int] = {}  #: request, by the id of the checkpoint
         self._pulls: dict[int, Errand] = {}  #: by request
         self._probes: list[int] = []  #: requests
-        self._outcomes: dict[int, Outcome] = {}  #: by request
+        self._outcomes: dict[int, Done] = {}  #: by request
 
     # --- at every look ---
 
@@ -140,7 +140,7 @@ class Uploading:
 
     # --- what a person asks for ---
 
-    def push(self, request: int, record: Record) -> Outcome | None:
+    def push(self, request: int, record: Record) -> Done | None:
         if request in self._outcomes:
             return self._outcomes.pop(request)
         row = self._copies.of(record)
@@ -154,7 +154,7 @@ class Uploading:
         self._pushed[record.id] = request
         return None
 
-    def pull(self, request: int, record: Record) -> Outcome | None:
+    def pull(self, request: int, record: Record) -> Done | None:
         if request in self._outcomes:
             return self._outcomes.pop(request)
         if request not in self._pulls:
@@ -166,7 +166,7 @@ class Uploading:
             self._pulls[request] = self._errands.fetching(record, row.copy)
         return None
 
-    def probe(self, request: int) -> Outcome | None:
+    def probe(self, request: int) -> Done | None:
         if request in self._outcomes:
             return self._outcomes.pop(request)
         self._errands.probe_asked = True
@@ -196,12 +196,12 @@ class Uploading:
         if "done" in message:
             self._failures = 0
             result = message["done"]
-            outcome: Outcome | None = self._deliveries.done(errand, result, self._monotonic() - self._started)
+            outcome: Done | None = self._deliveries.done(errand, result, self._monotonic() - self._started)
         else:
             outcome = self._failed(errand, message["failed"])
         self._answer(errand, outcome)
 
-    def _failed(self, errand: Errand, failure: Mapping[str, Any]) -> Outcome | None:
+    def _failed(self, errand: Errand, failure: Mapping[str, Any]) -> Done | None:
         """What is to blame waits: the one checkpoint, or, where the store itself does not do it, everything."""
         now = self._ledger.clock.monotonic()
         blame, outcome = self._deliveries.failed(errand, failure)
@@ -215,7 +215,7 @@ class Uploading:
             self._not_before = now + _AGAIN_AFTER
         return outcome
 
-    def _answer(self, errand: Errand, outcome: Outcome | None) -> None:
+    def _answer(self, errand: Errand, outcome: Done | None) -> None:
         """Whoever asked for it is told; None: it is tried again."""
         if outcome is None:
             return
@@ -252,13 +252,13 @@ class NoCloud:
     def stop(self) -> None:
         """Nothing."""
 
-    def push(self, _request: int, _record: Record) -> Outcome:
+    def push(self, _request: int, _record: Record) -> Done:
         return False, _NOWHERE
 
-    def pull(self, _request: int, _record: Record) -> Outcome:
+    def pull(self, _request: int, _record: Record) -> Done:
         return False, _NOWHERE
 
-    def probe(self, _request: int) -> Outcome:
+    def probe(self, _request: int) -> Done:
         return False, _NOWHERE
 
     def confirm(self, _run: str, _plan: str) -> bool:

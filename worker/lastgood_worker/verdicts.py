@@ -43,7 +43,7 @@ class Verdicts:
             return
         for found in self._ledger.catalog.read_before_boot(self._boot, last.heartbeat_at - _BOOT_GRACE):
             if found in self._ledger:
-                self._ledger.write(found, "recheck", "the machine went down after it was verified")
+                self._ledger.write(self._ledger.catalog.recheck, found, "the machine went down after it was verified")
 
     def recheck(self, record: Record) -> None:
         """Reads it again in the background; meanwhile its verdict stands."""
@@ -135,7 +135,7 @@ class Verdicts:
         if report.verdict in SOUND:
             self._keeper.keep(record, report)
         now = self._ledger.clock.now()
-        judged = self._ledger.write(record.id, "judged", report, boot=self._boot, now=now)
+        judged = self._ledger.write(self._ledger.catalog.judged, record.id, report, boot=self._boot, now=now)
         if report.verdict is Verdict.UNREADABLE:
             self._not_before[record.id] = self._ledger.clock.monotonic() + _UNREADABLE_AGAIN_AFTER
             if record.verdict is Verdict.UNREADABLE:

@@ -172,9 +172,9 @@ class WorkerCatalog(Catalog):
         """It was to go to the trash, and is still in its place."""
         self._move(checkpoint_id, Happening.SPARED, trash=None, until=None)
 
-    def thrown(self, checkpoint_id: int) -> None:
+    def discarded(self, checkpoint_id: int) -> None:
         """It lies in the trash."""
-        self._move(checkpoint_id, Happening.THROWN)
+        self._move(checkpoint_id, Happening.DISCARDED)
 
     def undone(self, checkpoint_id: int) -> None:
         """It is in its place again."""

@@ -139,7 +139,7 @@ def _answered(found: dict[str, Any], *, as_json: bool) -> int:
 
 
 def _refused(refusal: NoneAcceptable, *, as_json: bool) -> int:
-    """With every reason, and the way to take one all the same."""
+    """With every reason, and the way to use one anyway."""
     if as_json:
         click.echo(json.dumps({"detail": str(refusal), **refusal.details}))
     complain(str(refusal))
@@ -149,7 +149,7 @@ def _refused(refusal: NoneAcceptable, *, as_json: bool) -> int:
     if len(refused) > _MOST_REASONS:
         click.echo(f"  and {len(refused) - _MOST_REASONS} older ones; --json tells all", err=True)
     if command := refusal.details.get("accept_with"):
-        click.echo(f"  to take {refusal.details['best_partial']['name']} all the same: {command}", err=True)
+        click.echo(f"  to use {refusal.details['best_partial']['name']} anyway: {command}", err=True)
     return WANTING
 
 

@@ -17,6 +17,7 @@ from lastgood.cli.keeping import names_one
 from lastgood.errors import NoneAcceptable, RemoteError, RunAmbiguous, Unknown, Unreachable
 from lastgood.findings import Verdict
 from lastgood.progress import progress_bar
+from lastgood.wording import none_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,7 +112,7 @@ def _to_start_from(found: Found, run: str, accept: str | None, settings: Setting
     copy = newest_copy(found.copies, wishes)
     if copy is not None:
         return copy
-    message = f"none of {len(found.copies)} copies of run {run} can be started from"
+    message = f"{none_of(len(found.copies), 'copy', 'copies')} of run {run} can be started from"
     if partial := newest_copy(found.copies, replace(wishes, accept=Verdict.PARTIAL)):
         message += f"; {partial.name} could be with --accept partial"
     raise NoneAcceptable(message)
@@ -219,7 +220,7 @@ def _verified(store: Store, copy: CloudCopy, *, read: bool, as_json: bool) -> in
 @commands.command()
 @names_one
 def push(what: str, *, run: str | None, as_json: bool) -> int:
-    """Have WHAT, a name, id or path, copied to the cloud now, and wait until that is proven."""
+    """Copy WHAT, a name, id or path, to the cloud now, and wait until the copy is proven."""
     settings = settings_with()
     service = service_with(settings)
     found = checkpoint_meant(service, settings, what, run, in_place)

@@ -90,7 +90,7 @@ def _reading(
     from lastgood.manifest import algorithm_of, read_manifest
 
     if len(paths) > 1 and (manifest or previous):
-        raise click.UsageError("--manifest and --previous speak of one checkpoint: name one PATH")
+        raise click.UsageError("--manifest and --previous apply to a single checkpoint: name one PATH")
     own = read_manifest(manifest) if manifest else None
     options = {
         "level": Level(level),

@@ -70,7 +70,7 @@ def remove(what: str, *, run: str | None, as_json: bool) -> int:
 @commands.command()
 @names_one
 def undo(what: str, *, run: str | None, as_json: bool) -> int:
-    """Have WHAT, a name, id or path, back from the trash, or handed out again after jobs could not start from it."""
+    """Bring WHAT, a name, id or path, back from the trash; or hand it out again, after jobs failed to start from it."""
     settings = settings_with()
     service = service_with(settings)
     found = checkpoint_meant(service, settings, what, run, to_undo)
@@ -101,8 +101,8 @@ def _told(service: Service, request: dict[str, Any], *, as_json: bool) -> int:
     while request["state"] == "open":
         if time.monotonic() >= until:
             raise Unreachable(
-                f"the worker has not come to it within {_PATIENCE_SECONDS:g} s: it stays asked for, as request "
-                f"{request['id']}; `lastgood status` tells whether one is at work"
+                f"the worker has not picked it up within {_PATIENCE_SECONDS:g} s: it stays queued, as request "
+                f"{request['id']}; `lastgood status` tells whether a worker is running"
             )
         time.sleep(_LOOK_EVERY)
         request = service.get(f"/requests/{request['id']}")

@@ -45,7 +45,7 @@ def _told(what: str, work: Callable[[], None]) -> None:
         work()
     except Exception as error:
         _log.exception("%s failed", what)
-        error.add_note(f"{what}, which was saved beside the training")
+        error.add_note(f"{what}, which was saved in the background")
         raise
 
 

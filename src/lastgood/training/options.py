@@ -26,7 +26,7 @@ class SaveOptions(BaseModel):
     save_total_limit: int | None = Field(
         None,
         ge=1,
-        description="Good checkpoints that are kept, the newest ones; damaged ones do not count. Two at the least.",
+        description="Good checkpoints that are kept, the newest ones; damaged ones do not count. Never fewer than two.",
     )
     save_optimizer_state: bool = Field(True, description="Save the state of the optimizer.")
     save_scheduler_state: bool = Field(True, description="Save the state of the scheduler.")
@@ -34,9 +34,10 @@ class SaveOptions(BaseModel):
     compress_state: bool = Field(
         False, description="Pack training_state.pt: smaller, slower, and its numbers are not scanned."
     )
-    async_save: bool = Field(False, description="Copy the state and return; write it beside the training.")
+    async_save: bool = Field(False, description="Copy the state and return; write it in the background.")
     overwrite_output_dir: bool = Field(
-        False, description="Begin anew in a folder that holds checkpoints, beside them and in place of them."
+        False,
+        description="Start from scratch in a folder that holds checkpoints; a save replaces one of the same step.",
     )
     resume_from_checkpoint: bool | str = Field(
         True, description="What `resume` does: go on from the last good one, from the one at this path, or begin anew."

@@ -67,7 +67,7 @@ def is_watched(folder: str, settings: Settings) -> bool:
 def _remove(record: Record) -> None:
     """By a rename first: half a deletion never looks like a checkpoint."""
     doomed = replace(record, trash=removal.trash_name(record))
-    removal.throw(doomed)
+    removal.discard(doomed)
     removal.purge(doomed)
 
 
