@@ -184,6 +184,7 @@ class OptimizerFacts:
     rates: tuple[float, ...] = ()  #: the learning rate of each group
     unsound_rates: tuple[str, ...] = ()  #: those that are no numbers, in words
     parameters: int = 0  #: how many its groups name
+    options: frozenset[str] = frozenset()  #: what else its groups name
     moments: Mapping[str, TensorFact] = field(default_factory=dict)  #: `0.exp_avg` and the like
 
 

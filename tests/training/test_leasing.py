@@ -135,7 +135,7 @@ def test_of_several_processes_the_first_speaks_for_all(tmp_path: Path) -> None:
     assert made.sent[1] == OK
 
 
-def test_what_fails_in_another_process_is_told_by_the_first(tmp_path: Path) -> None:
+def test_what_fails_in_one_process_is_raised_in_all_and_told_by_the_first(tmp_path: Path) -> None:
     def restore(manager: CheckpointManager, rank: int) -> str:
         if rank == 1:
             manager._restored = _fail  # type: ignore[assignment, method-assign]
@@ -145,7 +145,8 @@ def test_what_fails_in_another_process_is_told_by_the_first(tmp_path: Path) -> N
 
     with leasing(tmp_path) as (manager, made):
         told = in_two_processes(tmp_path / "store", lambda rank: restore(manager, rank))
-    assert told == ["3", "LastgoodError: it does not fit here"]
+    why = "LastgoodError: it does not fit here"
+    assert told == [f"LastgoodError: checkpoint-3 was not loaded everywhere: process 1: {why}", why]
     assert made.sent[1:] == [
         (
             "POST",

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from lastgood.facts import Facts, OptimizerFacts, TensorFact
 
 # The moments of torch's optimizers that have the shape of their parameter: torch/optim.
-_LIKE_ITS_PARAMETER: Final = frozenset({"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg"})
+LIKE_ITS_PARAMETER: Final = frozenset({"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg"})
+# What the groups of torch's optimizers name, of torch 2.13, and what its schedulers add.
+_OPTIONS_OF_TORCH: Final = frozenset(
+    {"params", "param_names", "lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "foreach", "capturable",
+     "differentiable", "fused", "momentum", "dampening", "nesterov", "decoupled_weight_decay", "alpha", "centered",
+     "rho", "lr_decay", "initial_accumulator_value", "lambd", "t0", "etas", "step_sizes", "momentum_decay",
+     "beta2_decay", "d", "adjust_lr_fn", "ns_coefficients", "ns_steps", "initial_lr", "swa_lr", "max_lr", "min_lr",
+     "max_momentum", "base_momentum", "correct_bias"}
+)  # fmt: skip
 _SCALER: Final = "scaler.pt"
 VANISHING: Final = 1e-8  # a weight of one does not move by it, in float32
 _FEW: Final = 0.25  # some jobs train parameters that they do not save with the model
@@ -23,13 +31,16 @@ _MOST: Final = 0.5
 
 
 def check_moments_fit_the_weights(facts: Facts) -> Iterator[Finding]:
-    """Moments have the shapes of weights, and of each other. Flattened and factored ones are not compared."""
+    """Moments have the shapes of weights, and of each other. Flattened and factored ones are not compared.
+
+    Optimizers of others may keep what they like under the same names: one number for all, or a few directions.
+    """
     optimizer = facts.optimizer
     if optimizer is None or not facts.weights or not weights_are_readable(facts):
         return
-    alike = _alike(optimizer)
+    alike, of_torch = _alike(optimizer), optimizer.options <= _OPTIONS_OF_TORCH
     for parameter, moments in alike.items():
-        if len({moment.shape for moment in moments.values()}) > 1:
+        if of_torch and len({moment.shape for moment in moments.values()}) > 1:
             shapes = ", ".join(f"{key} {list(moment.shape)}" for key, moment in moments.items())
             yield Finding(
                 Code.OPTIMIZER_DISAGREES, home_of(facts, Component.OPTIMIZER), f"parameter {parameter}: {shapes}"
@@ -40,7 +51,8 @@ def check_moments_fit_the_weights(facts: Facts) -> Iterator[Finding]:
     few = len(strangers) <= _FEW * len(alike) and optimizer.parameters != len(facts.weights)
     if strangers and not few and not _is_flat(strangers):
         shapes = ", ".join(str(list(shape)) for shape in sorted(set(strangers))[:3])
-        code = Code.OPTIMIZER_DISAGREES if _is_of_another_model(facts, strangers, alike) else Code.OPTIMIZER_STRANGE
+        another = of_torch and _is_of_another_model(facts, strangers, alike)
+        code = Code.OPTIMIZER_DISAGREES if another else Code.OPTIMIZER_STRANGE
         yield Finding(
             code, home_of(facts, Component.OPTIMIZER), f"it has moments of {shapes}: no weight has that shape"
         )
@@ -61,7 +73,7 @@ def check_moments_are_not_all_zero(facts: Facts) -> Iterator[Finding]:
     file = facts.files.get(home_of(facts, Component.OPTIMIZER) or "")
     if file is None or facts.optimizer is None or not any(facts.optimizer.steps):
         return
-    names = [name for name in file.tensors if name.rpartition(".")[2] in _LIKE_ITS_PARAMETER]
+    names = [name for name in file.tensors if name.rpartition(".")[2] in LIKE_ITS_PARAMETER]
     if names and file.numbers.zero.issuperset(names):
         yield Finding(Code.OPTIMIZER_EMPTY, file.path, f"all {len(names)} moments are zero")
 
@@ -78,7 +90,7 @@ def _alike(optimizer: OptimizerFacts) -> dict[str, Mapping[str, TensorFact]]:
     found: dict[str, dict[str, TensorFact]] = {}
     for name, moment in optimizer.moments.items():
         parameter, _, key = name.rpartition(".")
-        if key in _LIKE_ITS_PARAMETER:
+        if key in LIKE_ITS_PARAMETER and moment.shape:
             found.setdefault(parameter, {})[key] = moment
     return dict(found)
 

@@ -42,6 +42,7 @@ def optimizer_facts(value: Any, prefix: str, file: FileFacts) -> OptimizerFacts 
         rates=tuple(rate for path, optimizer in found for rate in _rates(optimizer, path, file.values)),
         unsound_rates=tuple(rate for _path, optimizer in found for rate in _unsound_rates(optimizer)),
         parameters=sum(_length(group.get("params")) for _path, optimizer in found for group in _groups(optimizer)),
+        options=frozenset(str(name) for _path, optimizer in found for group in _groups(optimizer) for name in group),
         moments=moments,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
@@ -22,16 +23,25 @@ class Background:
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
         self._running: Future[None] | None = None
+        self._process = os.getpid()
+
+    def __reduce__(self) -> tuple[type[Background], tuple[()]]:
+        return Background, ()
 
     def start(self, what: str, work: Callable[[], None]) -> None:
         """Begins the work when the one before has ended. `what`: as the log calls it."""
         self.wait()
         # Python itself waits for it at its end, so that the last save of a job is finished.
         self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="lastgood-save")
-        self._running = self._pool.submit(_told, what, work)
+        try:
+            self._running = self._pool.submit(_logged, what, work)
+        except RuntimeError:  # Python is ending, and starts no thread any more
+            work()
 
     def wait(self) -> None:
         """Until nothing is in work."""
+        if self._process != os.getpid():  # a fork: the thread is the other process's
+            self._pool, self._running, self._process = None, None, os.getpid()
         running = self._running
         if running is not None:
             wait((running,))  # Ctrl-C here ends the waiting, not the save
@@ -39,7 +49,7 @@ class Background:
             running.result()
 
 
-def _told(what: str, work: Callable[[], None]) -> None:
+def _logged(what: str, work: Callable[[], None]) -> None:
     """A job may end without another call: then the log alone says it."""
     try:
         work()
@@ -94,7 +104,7 @@ class _Copies:
         key = (tensor.device, storage.data_ptr())
         if not storage.nbytes() or key not in self._storages:
             self._storages[key] = self._storage(tensor.device, storage)
-        own = torch.empty(0, dtype=tensor.dtype)
+        own = torch.empty(0, dtype=tensor.dtype, device="cpu")
         return own.set_(self._storages[key], tensor.storage_offset(), tensor.size(), tensor.stride())
 
     def _storage(self, device: torch.device, storage: Any) -> Any:

@@ -20,7 +20,7 @@ import torch
 
 from lastgood.facts import Component
 from lastgood.layouts import counts
-from lastgood.training import plainly, ranks, rng, state, weights
+from lastgood.training import fitting, plainly, ranks, rng, state, weights
 from lastgood.training.background import copied
 
 if TYPE_CHECKING:
@@ -83,6 +83,11 @@ def collect(step: int, options: SaveOptions, parts: Parts) -> Save:
         raise TypeError(f"a save takes no {min(unknown)}; it takes {', '.join(Parts.__annotations__)}")
     if "model" not in parts:
         raise TypeError("a save takes a model")
+    if not hasattr(parts["model"], "state_dict"):
+        raise TypeError(
+            f"the model is one object with a state_dict(), not a {type(parts['model']).__name__}; of several, save the "
+            "others under additional_state"
+        )
     optimizer, scheduler, dataloader = (parts.get(name) for name in ("optimizer", "scheduler", "dataloader"))
     left_out = _left_out(optimizer, scheduler, options)
     content = {
@@ -94,6 +99,7 @@ def collect(step: int, options: SaveOptions, parts: Parts) -> Save:
         "additional_state": dict(_named(parts, "additional_state")),
         **_circumstances(dataloader),
         **({state.NOT_SAVED: sorted(left_out)} if left_out else {}),
+        state.KINDS: fitting.kinds_of(optimizer, scheduler),
         **state.states_of(optimizer, scheduler, parts.get("scaler"), dataloader, left_out),
         state.RNG: rng.save_rng_states(),
     }

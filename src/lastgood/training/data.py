@@ -70,8 +70,9 @@ class ShuffledOrder(Sampler):  # type: ignore[misc]
 
     def rest(self) -> list[int]:
         """What is still to come in this epoch."""
-        chance = torch.Generator().manual_seed(self.seed + self.epoch)
-        places: list[int] = torch.randperm(self.length, generator=chance).tolist()
+        chance = _own_generator(self.seed + self.epoch)
+        # Named, for it may be that whatever is made lies on a GPU.
+        places: list[int] = torch.randperm(self.length, generator=chance, device="cpu").tolist()
         return places[self.position :]
 
     def advance(self, count: int) -> None:
@@ -131,6 +132,16 @@ class ResumableLoader:
         self.order.load_state_dict(state)
 
 
+def draws_with_the_model(loader: Any) -> bool:
+    """Whether torchdata's loader draws, as an iteration begins, from the generator that the model draws from, or from
+    that of its own sampler: resumed, it draws once more than in a run that was never interrupted.
+    """
+    if not type(loader).__module__.startswith("torchdata."):
+        return False
+    sampler = getattr(loader, "sampler", None)
+    return loader.generator is None or getattr(sampler, "generator", 0) in (None, loader.generator)
+
+
 def outlive_signals(worker: int, then: Callable[[int], Any] | None = None) -> None:
     """In a loader's worker: what a scheduler sends to all processes of a job is for the job alone to answer.
 
@@ -165,4 +176,4 @@ def _end_when_the_loader_asks(loader: int) -> None:
 
 
 def _own_generator(seed: int) -> Any:
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator("cpu").manual_seed(seed)

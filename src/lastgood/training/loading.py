@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.checks.optimizer import VANISHING
 from lastgood.errors import Damaged
 from lastgood.findings import MEANINGS, Code, Verdict
-from lastgood.training import plainly, ranks, rng, state, undoing, weights
+from lastgood.training import fitting, plainly, ranks, rng, state, undoing, weights
 
 if TYPE_CHECKING:
     from lastgood.facts import Report
     from lastgood.findings import Finding
+    from lastgood.training.targets import Targets
 
 _log = logging.getLogger("lastgood")
 _ALIKE: Final = 1e-9
@@ -23,19 +24,6 @@ _BROKEN_OFF: Final = frozenset(
     {Code.FILE_EMPTY, Code.SAFETENSORS_SHORT, Code.ZIP_SHORT, Code.JSON_SHORT, Code.SHARD_MISSING}
     | {Code.SAVE_UNFINISHED, Code.STILL_BEING_WRITTEN, Code.MANIFEST_FILE_MISSING}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """What a checkpoint is loaded into; None: the job has none, or wants it left as it is."""
-
-    model: Any
-    optimizer: Any = None
-    scheduler: Any = None
-    scaler: Any = None
-    dataloader: Any = None
-    device: Any = None  #: where the model is to be; None: where it is
-    strict: bool = True  #: every weight must have its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +39,15 @@ def load(folder: str, targets: Targets) -> Loaded:
     TypeError where something cannot take one, RuntimeError where the weights do not fit: then everything is as it was.
     """
     found = state.read_state(folder)
-    if targets.dataloader is not None:
-        state.require_state(targets.dataloader)
-    state.require_loadable(found, {what: getattr(targets, what) for what in ("optimizer", "scheduler", "scaler")})
-    progress, alike = state.progress_of(found, folder), _is_alike(found, targets)
+    fitting.require_fits(found, targets)
+    progress, differences = state.progress_of(found, folder), list(fitting.differences(found, targets))
     saved = weights.read_weights(folder, plainly.load, found.get(state.MODEL))
-    before = _rates(targets.optimizer)
+    before, set_here = _rates(targets.optimizer), _set_rates(targets.optimizer)
     with undoing.as_before_on_error(targets):
         if targets.device is not None:
             targets.model.to(targets.device)
-        state.restore("optimizer", targets.optimizer, found)
-        state.restore("scheduler", targets.scheduler, found)
+        _restore_optimizer(found, targets, saved)
+        _restore_scheduler(found, targets, set_here)
         state.restore("scaler", targets.scaler, found)
         state.restore_dataloader(targets.dataloader, found)
         rng.require_restorable(found.get(state.RNG))
@@ -70,10 +56,28 @@ def load(folder: str, targets: Targets) -> Loaded:
             rng.restore_rng_states(found.get(state.RNG))  # last: nothing may be drawn after it
         else:  # with those of the first, all would draw the same
             _log.warning("random states are saved of the first process alone: this one's stay as they are")
+    for difference in differences:
+        _log.warning("%s", difference)
     _tell_rates(before, _rates(targets.optimizer), progress["global_step"])
     alone = ranks.count() == 1 == found.get("world_size", 1)  # random states are saved of the first process alone
-    whole = alone and alike and fits and state.saved_in(found) == _given(targets)
+    whole = alone and fits and not differences and state.saved_in(found) == _given(targets)
     return Loaded(progress, whole=whole)
+
+
+def _restore_optimizer(found: state.State, targets: Targets, saved: weights.Weights) -> None:
+    kept = state.restore("optimizer", targets.optimizer, found)
+    if kept and not weights.of_other_kinds(targets.model, saved):
+        fitting.keep_kinds(state.saved("optimizer", found), targets.optimizer)
+
+
+def _restore_scheduler(found: state.State, targets: Targets, set_here: list[dict[str, Any]]) -> None:
+    restored = state.restore("scheduler", targets.scheduler, found)
+    if restored or (targets.scheduler is None and not targets.schedule_anew):
+        _warn_of_other_rates(found, targets, set_here)
+        return
+    # It begins with the rates that it was made with: some schedules go on from the last one.
+    for group, own in zip(getattr(targets.optimizer, "param_groups", ()), set_here, strict=False):
+        group.update(own)
 
 
 def _given(targets: Targets) -> set[str]:
@@ -97,39 +101,17 @@ def _is_damage(finding: Finding) -> bool:
     return finding.code in _BROKEN_OFF or MEANINGS[finding.code].verdict in (Verdict.CORRUPT, Verdict.UNREADABLE)
 
 
-def _is_alike(found: state.State, targets: Targets) -> bool:
-    """Whether the data comes in the same pieces. Warns of what makes the loss jump although everything is restored."""
-    size, length = getattr(targets.dataloader, "batch_size", None), None
-    with suppress(TypeError, NotImplementedError):  # there is none, or nobody knows how long its data is
-        length = len(targets.dataloader)
-    others = (
-        _is_other("the batch size", found.get("batch_size"), size, "the data comes in other pieces"),
-        _is_other("the number of batches", found.get("total_batches"), length, "an epoch has another end"),
-        _is_other("the number of processes", found.get("world_size"), ranks.count(), "each step sees other data"),
-    )
-    _warn_of_other_rates(found, targets)
-    return not any(others) and state.is_of_this_kind(found, targets.scheduler)
-
-
-def _warn_of_other_rates(found: state.State, targets: Targets) -> None:
-    groups = getattr(targets.optimizer, "param_groups", ())
-    if targets.scheduler is not None and not any("initial_lr" in group for group in groups):
+def _warn_of_other_rates(found: state.State, targets: Targets, set_here: list[dict[str, Any]]) -> None:
+    if targets.scheduler is not None and not any("initial_lr" in group for group in set_here):
         return  # ReduceLROnPlateau: nothing tells how they were set, once it has changed them
-    state_of_optimizer = found.get("optimizer_state_dict") or found.get("optimizer")
-    saved = _initial_rates(state_of_optimizer.get("param_groups") if isinstance(state_of_optimizer, dict) else None)
-    now = _initial_rates(groups)
+    state_of_optimizer = state.saved("optimizer", found)
+    saved = _initial_rates(state_of_optimizer.get("param_groups") if isinstance(state_of_optimizer, Mapping) else None)
+    now = _initial_rates(set_here)
     if saved and now and any(abs(a - b) > _ALIKE * max(a, b) for a, b in zip(_span(saved), _span(now), strict=True)):
         _log.warning(
             "the learning rates were set to %s when it was saved, and are to %s here: those that were saved are taken",
             *(" to ".join(f"{rate:.4g}" for rate in dict.fromkeys(_span(rates))) for rates in (saved, now)),
         )
-
-
-def _is_other(what: str, saved: Any, now: Any, so: str) -> bool:
-    other = isinstance(saved, int) and isinstance(now, int) and saved != now
-    if other:
-        _log.warning("%s was %d when it was saved, and is %d: %s, and the loss may jump", what, saved, now, so)
-    return other
 
 
 def _tell_rates(before: list[float], after: list[float], step: int) -> None:
@@ -142,7 +124,14 @@ def _tell_rates(before: list[float], after: list[float], step: int) -> None:
 
 
 def _rates(optimizer: Any) -> list[float]:
-    return [float(group["lr"]) for group in getattr(optimizer, "param_groups", ()) if group["lr"] is not None]
+    rates = (group.get("lr") for group in getattr(optimizer, "param_groups", ()))
+    return [float(rate) for rate in rates if rate is not None]
+
+
+def _set_rates(optimizer: Any) -> list[dict[str, Any]]:
+    """By group, the rate and the one that its schedule began with."""
+    groups = getattr(optimizer, "param_groups", ())
+    return [{name: group[name] for name in ("lr", "initial_lr") if name in group} for group in groups]
 
 
 def _initial_rates(groups: Any) -> list[float]:

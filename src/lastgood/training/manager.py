@@ -7,11 +7,11 @@ import os
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from lastgood import client, durable, naming, resume
 from lastgood.discovery import discover
-from lastgood.errors import LastgoodError, NoCheckpointsYet
+from lastgood.errors import LastgoodError, NoCheckpointsYet, NotACheckpoint
 from lastgood.findings import Verdict
 from lastgood.settings import read_settings
 from lastgood.settings_file import settings_text
@@ -19,6 +19,7 @@ from lastgood.training import collecting, loading, one_checkpoint, preemption, r
 from lastgood.training.background import Background
 from lastgood.training.options import SaveOptions
 from lastgood.training.rotation import Rotation
+from lastgood.training.targets import Targets
 from lastgood.training.whole_folder import put_back
 from lastgood.verify import verify
 from lastgood.wording import counted
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from lastgood.settings import Settings
 
 _log = logging.getLogger("lastgood")
+_USUAL_FOLDER: Final = "checkpoints"  # where many trainers save below the folder that they are given
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,18 @@ class CheckpointManager:
         **named: Any,
     ) -> None:
         """`options`: as they are, as a mapping, or the path of a YAML file; single ones by their names, as
-        `save_steps=100`. SettingsError where one is unknown, or wrong.
+        `save_steps=100`. SettingsError where one is unknown, or wrong; NotACheckpoint where the folder is one, not one
+        of checkpoints.
         """
         self.folder = os.path.abspath(folder)
+        if naming.step_in_name(os.path.basename(self.folder)) is not None:
+            raise NotACheckpoint(
+                f"{self.folder} is called as a checkpoint is: name the folder that holds it, or shall hold them"
+            )
         self.options = SaveOptions.of(options, **named)
+        self._chosen = self.options.resume_from_checkpoint
+        if isinstance(self._chosen, str):
+            self._chosen = os.path.abspath(self._chosen)  # wherever the job may go
         self._settings = settings if settings is not None else read_settings(os.environ, settings_text())
         self._background = Background()
         self._preemption: preemption.Preemption | None = None
@@ -92,7 +102,7 @@ class CheckpointManager:
         """
         step = collecting.whole_step(step)
         folder = os.path.join(self.folder, f"checkpoint-{step}")
-        asked, self._asked = self._asked, False
+        asked, self._asked = self._asked or self._was_signalled(), False
         with suppress(Exception) if asked else nullcontext():  # it was logged; this may be the last chance to save
             self._background.wait()
         if asked and self._preemption is not None:
@@ -130,6 +140,10 @@ class CheckpointManager:
         if self.options.save_strategy == "epoch":
             return epoch_finished
         return self.options.save_strategy == "steps" and step > 0 and step % self.options.save_steps == 0
+
+    def _was_signalled(self) -> bool:
+        """Of several processes only those that ask `is_due` know it: it may be that the first one saves alone."""
+        return self._preemption is not None and ranks.count() == 1 and self._preemption.asks()
 
     def save_on_signals(self, *signals: int) -> None:
         """From now on SIGTERM and SIGUSR1, or those named, make a save due; afterwards `preempted` is true.
@@ -186,14 +200,13 @@ class CheckpointManager:
         checkpoints that it would write over, unless `overwrite_output_dir` allows it.
         """
         self._background.wait()
-        chosen = self.options.resume_from_checkpoint
-        if chosen is False:
+        if self._chosen is False:
             ranks.told_by_first(self._require_none)
             return None
-        targets = loading.Targets(model, optimizer, scheduler, scaler, dataloader, device, strict=strict)
-        if chosen is True:
+        targets = Targets(model, optimizer, scheduler, scaler, dataloader, device, strict=strict)
+        if self._chosen is True:
             return self._restored_latest(targets, wait, fetch=fetch)
-        report = verify(chosen)
+        report = verify(self._chosen)
         loading.require_undamaged(report)
         return self._restored(report.path, targets, exact=report.exact_resume)
 
@@ -227,10 +240,10 @@ class CheckpointManager:
         that does not answer. Under torch.distributed every process calls it, and the first one asks, and fetches.
         """
         self._background.wait()
-        targets = loading.Targets(model, optimizer, scheduler, scaler, dataloader, device, strict=strict)
+        targets = Targets(model, optimizer, scheduler, scaler, dataloader, device, strict=strict)
         return self._restored_latest(targets, wait, fetch=fetch)
 
-    def _restored_latest(self, targets: loading.Targets, wait: float, *, fetch: bool) -> Restored | None:
+    def _restored_latest(self, targets: Targets, wait: float, *, fetch: bool) -> Restored | None:
         found = ranks.told_by_first(lambda: self._last_good(wait, fetch=fetch))
         if found is None:
             return None
@@ -239,7 +252,7 @@ class CheckpointManager:
         with self._telling_how_it_goes(found):  # whoever named it has read every byte
             return self._restored(client.rebased(found, self._settings.root), targets, exact=found["exact_resume"])
 
-    def _restored(self, path: str, targets: loading.Targets, *, exact: bool) -> Restored:
+    def _restored(self, path: str, targets: Targets, *, exact: bool) -> Restored:
         """As the options have it."""
         left = "the state of the %s is not restored, as the options ask: it starts anew"
         if targets.optimizer is not None and not self.options.restore_optimizer_state:
@@ -247,7 +260,7 @@ class CheckpointManager:
             targets = replace(targets, optimizer=None)
         if targets.scheduler is not None and not self.options.restore_scheduler_state:
             _log.info(left, "scheduler")
-            targets = replace(targets, scheduler=None)
+            targets = replace(targets, scheduler=None, schedule_anew=True)
         loaded = loading.load(path, targets)
         progress = loaded.progress
         _log.info("goes on at step %s from %s", progress["global_step"], path)
@@ -258,21 +271,32 @@ class CheckpointManager:
     def _last_good(self, wait: float, *, fetch: bool = False) -> Mapping[str, Any] | None:
         settings = self._settings
         put_back(self.folder)
-        wishes = resume.Wishes(accept=Verdict(settings.accept), order=settings.order)
-        try:
-            return client.latest_held_in(
-                self.folder,
-                client.service_of(settings),
-                wishes,
-                lease=client.Lease(),
-                run=naming.ROOT_FOLDER,
-                wait=wait,
-                root=settings.root,
-                accept_as_set=client.is_default_accept(settings),
-                fetch=client.Fetch(settings) if fetch else None,
-            )
-        except NoCheckpointsYet:
-            return None
+        accept = self.options.accept
+        wishes = resume.Wishes(accept=Verdict(accept or settings.accept), order=settings.order)
+        for folder in (self.folder, *self._below()):
+            with suppress(NoCheckpointsYet):
+                return client.latest_held_in(
+                    folder,
+                    client.service_of(settings),
+                    wishes,
+                    lease=client.Lease(),
+                    run=naming.ROOT_FOLDER,
+                    wait=wait,
+                    root=settings.root,
+                    accept_as_set=accept is None and client.is_default_accept(settings),
+                    fetch=client.Fetch(settings) if fetch else None,
+                )
+        return None
+
+    def _below(self) -> Iterator[str]:
+        """Where else a job of this folder may have saved, where it has saved nothing here."""
+        runs = sorted(
+            {found.run for found in discover(self.folder).candidates if not found.copy} - {naming.ROOT_FOLDER}
+        )
+        if _USUAL_FOLDER in runs:
+            yield os.path.join(self.folder, _USUAL_FOLDER)
+        elif runs:
+            _log.warning("nothing is saved in %s itself, but below it, in %s", self.folder, ", ".join(runs))
 
     @contextmanager
     def _telling_how_it_goes(self, found: Mapping[str, Any]) -> Iterator[None]:
@@ -283,12 +307,15 @@ class CheckpointManager:
             with suppress(Exception):  # a device that broke down must not hide why loading failed
                 self._tell(found, f"{type(error).__name__}: {error}")
             raise
-        self._tell(found, None)
+        if (trouble := self._tell(found, None)) is not None:
+            raise LastgoodError(f"{found['name']} was not loaded everywhere: {trouble}")
 
-    def _tell(self, found: Mapping[str, Any], trouble: str | None) -> None:
+    def _tell(self, found: Mapping[str, Any], trouble: str | None) -> str | None:
+        """What went wrong in whichever process."""
         trouble = ranks.trouble_of_any(trouble)
         if ranks.is_first():
             client.give_back(client.service_of(self._settings), found, trouble)
+        return trouble
 
     save_checkpoint = staticmethod(one_checkpoint.save_checkpoint)
     load_checkpoint = staticmethod(one_checkpoint.load_checkpoint)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lastgood.facts import Component, Level, Presence
 from lastgood.training import collecting, loading, ranks, saving
 from lastgood.training.options import SaveOptions
+from lastgood.training.targets import Targets
 from lastgood.verify import verify
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def load_checkpoint(  # noqa: PLR0913 - as above
     folder = os.fspath(checkpoint_dir)
     if level is not None:
         loading.require_undamaged(verify(folder, Level(level)))
-    targets = loading.Targets(model, optimizer, scheduler, scaler, dataloader, device, strict=strict)
+    targets = Targets(model, optimizer, scheduler, scaler, dataloader, device, strict=strict)
     return loading.load(folder, targets).progress
 
 

@@ -42,8 +42,13 @@ class SaveOptions(BaseModel):
     resume_from_checkpoint: bool | str = Field(
         True, description="What `resume` does: go on from the last good one, from the one at this path, or begin anew."
     )
+    accept: Literal["complete", "partial"] | None = Field(
+        None, description="The least verdict that `resume` goes on from. Left out: as the setting `accept` says."
+    )
     restore_optimizer_state: bool = Field(True, description="Load the state of the optimizer.")
-    restore_scheduler_state: bool = Field(True, description="Load the state of the scheduler.")
+    restore_scheduler_state: bool = Field(
+        True, description="Load the state of the scheduler; otherwise it begins with the rates set here."
+    )
 
     @field_validator("save_steps", "save_total_limit", mode="before")
     @classmethod

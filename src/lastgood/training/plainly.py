@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import os
 import pickle
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -13,6 +15,11 @@ import torch
 
 from lastgood.formats.zip_directory import is_mappable
 
+_one_at_a_time = threading.RLock()  # torch's list of what is safe is that of the process
+# A child that is forked meanwhile must not find it taken by a thread that it does not have.
+os.register_at_fork(
+    before=_one_at_a_time.acquire, after_in_child=_one_at_a_time.release, after_in_parent=_one_at_a_time.release
+)
 _NUMPY_KINDS: Final = "biufcSU"  # whole and other numbers, bytes and text; no objects
 _CONTAINERS: Final = (dict, list, tuple, set, collections.OrderedDict, collections.Counter)
 _LEAVES: Final = (
@@ -68,7 +75,7 @@ def load(path: str, device: str = "cpu", *, mapped: bool = False) -> Any:
 
     `mapped`: the tensors stay in the file until they are used, where it is not packed and not of the oldest format.
     """
-    with torch.serialization.safe_globals(_numpy_pieces()):
+    with _one_at_a_time, torch.serialization.safe_globals(_numpy_pieces_unknown_to_torch()):
         if mapped and is_mappable(path):
             return torch.load(path, map_location=device, weights_only=True, mmap=True)
         return torch.load(path, map_location=device, weights_only=True)
@@ -80,6 +87,12 @@ def require(path: str) -> None:
         load(path, "meta")
     except NotImplementedError:  # those that are quantised have to be somewhere
         load(path, mapped=True)
+
+
+def _numpy_pieces_unknown_to_torch() -> list[Any]:
+    """Those that the job itself has declared safe are not ours to take away again."""
+    known = torch.serialization.get_safe_globals()
+    return [piece for piece in _numpy_pieces() if piece not in known]
 
 
 def _numpy_pieces() -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import math
 import os
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lastgood import durable, naming
 from lastgood.errors import Damaged
 from lastgood.facts import FileDigest, Level, Presence
-from lastgood.findings import SOUND, Severity
+from lastgood.findings import SOUND, Severity, Verdict
 from lastgood.formats.scan import Source, scan_file
 from lastgood.inventory import take_inventory
 from lastgood.manifest import file_list_as_json
@@ -24,6 +25,7 @@ from lastgood.verify import verify
 if TYPE_CHECKING:
     from lastgood.training.collecting import Save
 
+_log = logging.getLogger("lastgood")
 _ABOUT: Final = ("epoch", "best_loss", "epoch_losses", "metrics", "batch_size", "total_batches", "world_size")
 
 
@@ -86,6 +88,9 @@ def _require_whole(path: str, folder: str, save: Save) -> None:
     )
     if lacking:
         raise Damaged(f"{path}: {', '.join(lacking)} could not be saved")
+    if report.verdict is Verdict.PARTIAL:
+        lacks = "; ".join(finding.message for finding in report.findings if finding.severity is Severity.ERROR)
+        _log.warning("%s is partial, and no job goes on from it unless it accepts that: %s", path, lacks)
 
 
 _NOT_THERE: Final = (Presence.MISSING, Presence.DAMAGED)

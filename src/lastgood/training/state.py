@@ -22,6 +22,8 @@ MODEL: Final = "model_state_dict"
 RNG: Final = "rng_states"
 DATALOADER: Final = "dataloader"
 NOT_SAVED: Final = "not_saved"  # what the job chose to leave out
+KINDS: Final = "kinds"  # of optimizer and scheduler
+PARTS: Final = ("optimizer", "scheduler", "scaler")
 _FILES: Final = (FILE, "training_state.pth")
 # Ours first, then Forgather's.
 _KEYS: Final = {
@@ -59,84 +61,61 @@ def states_of(
 
 
 def is_of_this_kind(state: State, scheduler: Any) -> bool:
-    """Whether the scheduler keeps what was saved. Says so where it does not: its rates will be others."""
-    saved = _saved("scheduler", state)
-    if scheduler is None or not isinstance(saved, Mapping) or _NO_SCHEDULER in saved:
-        return True
-    alike = set(saved) == set(scheduler.state_dict())
-    if not alike:
-        _log.warning("the state of the scheduler was saved by another one than a %s", type(scheduler).__name__)
-    return alike
+    """Whether the scheduler keeps what was saved; otherwise its rates will be others."""
+    found = saved("scheduler", state)
+    return not isinstance(found, Mapping) or _NO_SCHEDULER in found or set(found) == set(scheduler.state_dict())
 
 
 def saved_in(state: State) -> set[str]:
     """Of optimizer, scheduler, scaler and dataloader those whose state is there."""
-    found = {what for what in _KEYS if (saved := _saved(what, state)) and _NO_SCHEDULER not in saved}
-    if base.optimizer_presence(_saved("optimizer", state)) is not Presence.PRESENT:
+    found = {what for what in PARTS if (value := saved(what, state)) and _NO_SCHEDULER not in value}
+    if base.optimizer_presence(saved("optimizer", state)) is not Presence.PRESENT:
         found.discard("optimizer")
     return found | ({"dataloader"} if DATALOADER in state else set())
 
 
-def _saved(what: str, state: State) -> Any:
-    return next((state[key] for key in _KEYS[what] if state.get(key)), None)
+def saved(what: str, state: State) -> Any:
+    """The state of one of `PARTS`; None where there is none, or an empty one."""
+    return next(filter(None, all_saved(what, state)), None)
 
 
-def require_loadable(state: State, wanted: Mapping[str, Any]) -> None:
-    """To be called before anything is changed. Damaged where a state is none, ValueError where it does not fit.
+def all_saved(what: str, state: State) -> list[Any]:
+    """Whatever lies under the keys of its state."""
+    return [state[key] for key in _KEYS[what] if state.get(key) is not None]
 
-    `wanted`: by "optimizer", "scheduler" and "scaler" what is to get a state; None: nothing. TypeError where it cannot.
+
+def restore(what: str, target: Any, state: State) -> bool:
+    """Gives the optimizer, scheduler or scaler its state, and whether there was one.
+
+    Where there is none, says so and leaves it as it is. ValueError where it does not fit.
     """
-    for what, target in wanted.items():
-        if target is not None and not hasattr(target, "load_state_dict"):
-            raise TypeError(f"the {what} is one object with a load_state_dict(), not a {type(target).__name__}")
-    for what, key in ((what, key) for what, keys in _KEYS.items() for key in keys if wanted.get(what) is not None):
-        value = state.get(key)
-        if isinstance(value, list | tuple):
-            raise ValueError(f"the saved state of the {what} is that of several ones, and here is one")  # noqa: TRY004
-        if value is not None and not isinstance(value, Mapping):
-            raise Damaged(f"the state of the {what} is not loaded: it is no state but a {type(value).__name__}")
-    saved, optimizer = _saved("optimizer", state) or {}, wanted.get("optimizer")
-    if optimizer is None or not saved.get("param_groups"):
-        return
-    try:
-        there, here = (_lengths(groups["param_groups"]) for groups in (saved, optimizer.state_dict()))
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"the saved state of the optimizer does not fit: {type(error).__name__}: {error}") from error
-    if there != here:
-        raise ValueError(f"the optimizer's state is of groups of {there} parameters, and here are groups of {here}")
-
-
-def _lengths(groups: Any) -> list[int]:
-    return [len(group["params"]) for group in groups]
-
-
-def restore(what: str, target: Any, state: State) -> None:
-    """Gives the optimizer, scheduler or scaler its state. Where there is none, says so and leaves it as it is."""
     if target is None or (what == "scaler" and not is_enabled(target)):
-        return
-    found = _saved(what, state)
+        return False
+    found = saved(what, state)
     if found is None or (what == "scheduler" and _NO_SCHEDULER in found):
         _log.warning("no state of the %s was saved: it starts anew", what)
-        return
+        return False
     if what == "optimizer" and base.optimizer_presence(found) is not Presence.PRESENT:
         _log.warning("the state of the optimizer is empty: its moments start anew")
         if not found.get("param_groups"):
-            return
+            return False
+    needed = _options_of(target) if what == "optimizer" else []
     try:
         target.load_state_dict(found)
-        if what == "optimizer":
-            _require_options(target)
+        for group, names in zip(getattr(target, "param_groups", ()), needed, strict=False):
+            for name in names:
+                group[name]  # its step looks it up
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"the saved state of the {what} does not fit a {type(target).__name__}: {why}") from error
     _log.info("restored the state of the %s", what)
+    return True
 
 
-def _require_options(optimizer: Any) -> None:
-    """KeyError where the groups lack what this optimizer's step looks up: they were another kind's."""
-    for group in optimizer.param_groups:
-        for name in getattr(optimizer, "defaults", {}):
-            group[name]
+def _options_of(optimizer: Any) -> list[list[str]]:
+    """By group, the options that the optimizer was made with; torch adds to its defaults when a state is loaded."""
+    defaults = getattr(optimizer, "defaults", {})
+    return [[name for name in defaults if name in group] for group in getattr(optimizer, "param_groups", ())]
 
 
 def is_enabled(scaler: Any) -> bool:
@@ -152,22 +131,27 @@ def require_state(dataloader: Any) -> None:
         )
 
 
+def require_position_fits(dataloader: Any, state: State) -> None:
+    """TypeError where the loader takes none; ValueError where it takes another's without a word, or falls over it."""
+    require_state(dataloader)
+    if DATALOADER not in state or not type(dataloader).__module__.startswith("torchdata."):
+        return
+    # torchdata's with loader workers, and without.
+    kinds = {kind for kind in ("_snapshot", "_num_yielded") if kind in state[DATALOADER]}
+    if not kinds:
+        raise ValueError("the position in the data was saved by another loader than torchdata's StatefulDataLoader")
+    if ("_snapshot" in kinds) != bool(dataloader.num_workers):
+        there, here = ("some", "none") if "_snapshot" in kinds else ("none", str(dataloader.num_workers))
+        raise ValueError(f"the position in the data was saved with {there} loader workers, and here are {here}")
+
+
 def restore_dataloader(target: Any, state: State) -> None:
     if target is None:
         return
-    require_state(target)
     if DATALOADER in state:
-        saved = state[DATALOADER]
-        if type(target).__module__.startswith("torchdata.") and not _is_of_torchdata(saved):
-            raise ValueError("the position in the data was saved by another loader than torchdata's StatefulDataLoader")
-        target.load_state_dict(saved)
+        target.load_state_dict(state[DATALOADER])
     else:
         _log.warning("no position in the data was saved: the epoch starts anew")
-
-
-def _is_of_torchdata(saved: Any) -> bool:
-    """It takes any other without a word, and begins anew."""
-    return isinstance(saved, Mapping) and bool(saved.keys() & {"_num_yielded", "_snapshot"})
 
 
 def progress_of(state: State, folder: str) -> dict[str, Any]:
@@ -237,7 +221,9 @@ def _constant_rate(optimizer: Any) -> dict[str, Any] | None:
     """What stands for the state of no scheduler: the rates. None where one was used, and not given to be saved."""
     if optimizer is None:
         return None
-    if any("initial_lr" in group for group in optimizer.param_groups):  # every scheduler of torch leaves it there
+    groups = getattr(optimizer, "param_groups", ())
+    if any("initial_lr" in group for group in groups):  # every scheduler of torch leaves it there
         _log.warning("the optimizer has a scheduler, which was not given to be saved")
         return None
-    return {_NO_SCHEDULER: [float(group["lr"]) for group in optimizer.param_groups]}
+    rates = [group.get("lr") for group in groups]  # transformers' Adafactor has none where it finds its own
+    return {_NO_SCHEDULER: [None if rate is None else float(rate) for rate in rates]}

@@ -15,7 +15,7 @@ from lastgood.training.data import ResumableLoader, ShuffledOrder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lastgood.training.loading import Targets
+    from lastgood.training.targets import Targets
 
 
 @contextmanager

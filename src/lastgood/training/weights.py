@@ -142,10 +142,10 @@ def load_weights(model: Any, weights: Weights, *, strict: bool) -> bool:
     """
     target = unwrapped(model)
     wanted = target.state_dict()
-    others = [name for name in wanted if name in weights and _is_of_other_kind(weights[name], wanted[name])]
+    others = of_other_kinds(model, weights)
     if others:
-        here, there = (kinds[others[0]].dtype for kinds in (wanted, weights))
-        _log.warning("%s is %s here, and was saved as %s: it is rounded", others[0], here, there)
+        name, here, there = others[0]
+        _log.warning("%s is %s here, and was saved as %s: it is rounded", name, here, there)
     places = fitted(weights, wanted)
     state = {name: weights[saved] for name, saved in places.items()}
     state |= {name: weights[name] for name in weights.keys() - places.values()}
@@ -178,8 +178,12 @@ def _is_of_one_shape(wanted: Any, saved: Any) -> bool:
     return not isinstance(wanted, torch.Tensor) or getattr(saved, "shape", None) == wanted.shape
 
 
-def _is_of_other_kind(saved: Any, wanted: Any) -> bool:
-    return isinstance(saved, torch.Tensor) and isinstance(wanted, torch.Tensor) and saved.dtype is not wanted.dtype
+def of_other_kinds(model: Any, saved: Weights) -> list[tuple[str, torch.dtype, torch.dtype]]:
+    """Of the model's tensors those that were saved in another kind of numbers: name, kind here, kind there."""
+    wanted = unwrapped(model).state_dict()
+    pairs = ((name, wanted[name], saved[place]) for name, place in fitted(saved, wanted).items())
+    tensors = ((name, *both) for name, *both in pairs if all(isinstance(each, torch.Tensor) for each in both))
+    return [(name, here.dtype, there.dtype) for name, here, there in tensors if here.dtype is not there.dtype]
 
 
 def fitted(saved: Collection[str], wanted: Collection[str]) -> dict[str, str]:

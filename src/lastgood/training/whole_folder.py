@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
+import time
 from typing import TYPE_CHECKING, Final
 
 from lastgood import durable, naming
@@ -15,10 +17,14 @@ from lastgood.removal import remove_tree
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+_log = logging.getLogger("lastgood")
 # Discovery takes both for a save in work.
 _DRAFT: Final = ".tmp-"
 _EARLIER: Final = ".tmp-earlier."
 
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_TRIES: Final = 5
+_PAUSE: Final = 0.1
 _TAKEN: Final = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 _OF_TOKENIZERS: Final = "additional_chat_templates"  # the one folder that they save
 _OURS: Final = frozenset(
@@ -39,6 +45,7 @@ def whole_folder(path: str) -> Iterator[str]:
     durable.make_folders(parent)
     put_back(parent)
     _require_replaceable(path)
+    _clear_drafts(parent, but=draft)
     with _taken(draft):
         _clear_earlier(path)
         try:
@@ -70,26 +77,42 @@ def _require_replaceable(path: str) -> None:
     with os.scandir(path) as found:
         entries = list(found)
     folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name != _OF_TOKENIZERS]
-    of_others = folders or _of_others(os.path.basename(path), {entry.name for entry in entries})
-    if of_others:
-        raise FileExistsError(errno.EEXIST, f"a save would replace it, and it holds {min(of_others)}", path)
+    files = _of_others({entry.name for entry in entries})
+    is_checkpoint = naming.step_in_name(os.path.basename(path)) is not None
+    if folders or (files and not is_checkpoint):
+        raise FileExistsError(errno.EEXIST, f"a save would replace it, and it holds {min(folders or files)}", path)
+    if files:
+        _log.warning("%s is saved anew: %s goes with the earlier one", path, ", ".join(sorted(files)))
 
 
-def _of_others(folder: str, files: Collection[str]) -> list[str]:
-    if naming.step_in_name(folder) is not None:
-        return []
+def _of_others(files: Collection[str]) -> list[str]:
+    """Those that no save and no mending leaves."""
     known = {_OF_TOKENIZERS}.union(_OURS, base.weight_files(frozenset(files)))
-    return [name for name in files if name not in known and not naming.is_ours(name)]
+    return [name for name in files if name.removesuffix(naming.BACKUP) not in known and not naming.is_ours(name)]
+
+
+def _clear_drafts(parent: str, *, but: str) -> None:
+    """What killed saves of other steps left, which may be as large as a save. Nobody holds it."""
+    for name in os.listdir(parent):
+        draft = os.path.join(parent, name)
+        of_step = name.startswith(_DRAFT) and naming.step_in_name(name.removeprefix(_DRAFT)) is not None
+        if not of_step or draft == but:
+            continue
+        with contextlib.suppress(OSError):
+            descriptor = os.open(draft, _FOLDER)
+            if _locked(descriptor, draft, without_locks=False):
+                _clear(draft)
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
 def _taken(draft: str) -> Iterator[None]:
-    """The draft is there, empty, and this process's own; what a killed save left in it is cleared away."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(draft)
-    descriptor = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    """The draft is there, empty, and this process's own; what a killed save left in it is cleared away.
+
+    BlockingIOError where another process has it.
+    """
+    descriptor = _own(draft)
     try:
-        _lock(descriptor, draft)
         with os.scandir(draft) as left:
             for entry in list(left):
                 _clear(entry.path)
@@ -98,16 +121,28 @@ def _taken(draft: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, draft: str) -> None:
+def _own(draft: str) -> int:
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(draft)
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(draft, _FOLDER)
+            if _locked(descriptor, draft, without_locks=True):
+                return descriptor
+            os.close(descriptor)
+        time.sleep(_PAUSE)  # somebody may be clearing it away, and have taken it for one that was left
+    raise BlockingIOError(errno.EAGAIN, "another process is saving it", draft)
+
+
+def _locked(descriptor: int, draft: str, *, without_locks: bool) -> bool:
+    """Whether it is this process's own now. `without_locks`: what counts on a filesystem that has none."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        ours = os.path.lexists(draft) and os.path.samestat(os.fstat(descriptor), os.stat(draft))
+        return os.path.lexists(draft) and os.path.samestat(os.fstat(descriptor), os.stat(draft))
     except BlockingIOError:
-        ours = False
-    except OSError:  # a filesystem without locks
-        ours = True
-    if not ours:
-        raise BlockingIOError(errno.EAGAIN, "another process is saving it", draft)
+        return False
+    except OSError:
+        return without_locks
 
 
 def _put_in_place(draft: str, path: str) -> None:

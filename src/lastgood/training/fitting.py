@@ -1,0 +1,164 @@
+"""Whether what was saved fits what the job has, and whether the run that goes on will be the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from lastgood import naming
+from lastgood.checks.optimizer import LIKE_ITS_PARAMETER
+from lastgood.errors import Damaged
+from lastgood.training import data, ranks, state, weights
+
+if TYPE_CHECKING:
+    from lastgood.training.targets import Targets
+
+_GROUPS: Final = "param_groups"
+
+
+def require_fits(found: state.State, targets: Targets) -> None:
+    """To be called before anything is changed: Damaged where a state is none, ValueError where it is of something else,
+    TypeError where what is given takes no state.
+    """
+    for what in state.PARTS:
+        target = getattr(targets, what)
+        if target is None:
+            continue
+        if not hasattr(target, "load_state_dict"):
+            raise TypeError(f"the {what} is one object with a load_state_dict(), not a {type(target).__name__}")
+        for value in state.all_saved(what, found):
+            if isinstance(value, list | tuple):
+                raise ValueError(f"the saved state of the {what} is that of several ones, and here is one")  # noqa: TRY004
+            if not isinstance(value, Mapping):
+                raise Damaged(f"the state of the {what} is not loaded: it is no state but a {type(value).__name__}")
+    saved = state.saved("optimizer", found)
+    if targets.optimizer is not None and saved and saved.get(_GROUPS):
+        _require_optimizer_fits(saved, targets.optimizer)
+    if targets.dataloader is not None:
+        state.require_position_fits(targets.dataloader, found)
+
+
+def _require_optimizer_fits(saved: state.State, optimizer: Any) -> None:
+    try:
+        groups = list(zip(saved[_GROUPS], here := optimizer.state_dict()[_GROUPS], strict=False))
+        lengths = [[len(group["params"]) for group in each] for each in (saved[_GROUPS], here)]
+        named = [(there["param_names"], now["param_names"]) for there, now in groups if _are_named(there, now)]
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"the saved state of the optimizer does not fit: {type(error).__name__}: {error}") from error
+    if lengths[0] != lengths[1]:
+        raise ValueError(
+            f"the optimizer's state is of groups of {lengths[0]} parameters, and here are groups of {lengths[1]}"
+        )
+    for there, now in named:
+        for name, own in zip(_bare(there), _bare(now), strict=True):
+            if name != own:
+                raise ValueError(f"the optimizer's state is of the parameter {name}, where {own} is here")
+    if type(optimizer).__module__.startswith("torch.optim"):
+        _require_shapes(saved, optimizer)
+
+
+def _are_named(*groups: Mapping[str, Any]) -> bool:
+    return all("param_names" in group for group in groups)
+
+
+def _bare(names: list[str]) -> list[str]:
+    bare = naming.bare_names(names)
+    return [bare[name] for name in names]
+
+
+def _require_shapes(saved: state.State, optimizer: Any) -> None:
+    for moments, parameter in _pairs(saved, optimizer):
+        for key in LIKE_ITS_PARAMETER & moments.keys():
+            shape = getattr(moments[key], "shape", parameter.shape)
+            if shape != parameter.shape:
+                there, here = list(shape), list(parameter.shape)
+                raise ValueError(f"the optimizer's state is of a parameter of {there}, where one of {here} is here")
+
+
+def _pairs(saved: state.State, optimizer: Any) -> Iterator[tuple[Mapping[str, Any], Any]]:
+    """What was saved of each parameter, and the parameter."""
+    numbers = [number for group in saved[_GROUPS] for number in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, parameter in zip(numbers, parameters, strict=True):
+        if isinstance(moments := saved.get("state", {}).get(number), Mapping):
+            yield moments, parameter
+
+
+def keep_kinds(saved: state.State, optimizer: Any) -> None:
+    """The states of an optimizer that was just loaded, in the kinds of numbers in which they were saved.
+
+    torch rounds all but `step` to the kind of the parameter: NAdam's products, moments in float32 of bfloat16 weights.
+    """
+    if type(optimizer).load_state_dict is not torch.optim.Optimizer.load_state_dict:
+        return  # it has its own way
+    for moments, parameter in _pairs(saved, optimizer):
+        loaded = optimizer.state.get(parameter, {})
+        for key, value in moments.items():
+            now = loaded.get(key)
+            if isinstance(value, torch.Tensor) and isinstance(now, torch.Tensor) and value.dtype is not now.dtype:
+                loaded[key] = value.to(now.device)
+
+
+def kinds_of(optimizer: Any, scheduler: Any) -> dict[str, str]:
+    """What they are, for the next one that goes on with them."""
+    found = {"optimizer": _kind_of(optimizer, "optimizer"), "scheduler": _kind_of(scheduler, "scheduler")}
+    return {what: kind for what, kind in found.items() if kind is not None}
+
+
+def _kind_of(part: Any, inside: str) -> str | None:
+    """Its class, and those of its parts. Accelerate wraps either under that name."""
+    if part is None:
+        return None
+    name = type(part).__qualname__
+    if name.startswith("Accelerated") and getattr(part, inside, None) is not None:
+        return _kind_of(getattr(part, inside), inside)
+    parts = getattr(part, "_schedulers", None)
+    return f"{name}({', '.join(str(_kind_of(each, inside)) for each in parts)})" if parts else name
+
+
+def differences(found: state.State, targets: Targets) -> Iterator[str]:
+    """Why the run will not be, bit for bit, the one that was never interrupted, although all was saved and fits."""
+    loader = targets.dataloader
+    length = None
+    with suppress(TypeError, NotImplementedError):  # there is none, or nobody knows how long its data is
+        length = len(loader)
+    numbers = (
+        ("the batch size", "batch_size", getattr(loader, "batch_size", None), "the data comes in other pieces"),
+        ("the number of batches", "total_batches", length, "an epoch has another end"),
+        ("the number of processes", "world_size", ranks.count(), "each step sees other data"),
+    )
+    for what, key, now, so in numbers:
+        saved = found.get(key)
+        if isinstance(saved, int) and isinstance(now, int) and saved != now:
+            yield f"{what} was {saved} when it was saved, and is {now}: {so}, and the loss may jump"
+    yield from _other_kinds(found, targets)
+    if strangers := _trained_besides(targets):
+        yield f"the optimizer trains {strangers} tensors that are not the model's: their values were not saved with it"
+    if loader is not None and data.draws_with_the_model(loader):
+        yield (
+            "the loader draws when an iteration begins, from the generator that the model uses or that it shuffles by: "
+            "give it one of its own, and another one to its sampler"
+        )
+
+
+def _other_kinds(found: state.State, targets: Targets) -> Iterator[str]:
+    before = found.get(state.KINDS)
+    for what, kind in kinds_of(targets.optimizer, targets.scheduler).items():
+        saved = before.get(what, kind) if isinstance(before, Mapping) else kind
+        if saved != kind:
+            yield f"the {what} was a {saved} when it was saved, and is a {kind}"
+        elif what == "scheduler" and not state.is_of_this_kind(found, targets.scheduler):
+            yield f"the state of the scheduler was saved by another one than a {kind}"
+
+
+def _trained_besides(targets: Targets) -> int:
+    """How many parameters the optimizer has that are none of the model's; 0 where nobody can tell."""
+    model = weights.unwrapped(targets.model)
+    if not isinstance(model, torch.nn.Module) or targets.optimizer is None:
+        return 0
+    own = {id(parameter) for parameter in model.parameters()}
+    groups = getattr(targets.optimizer, _GROUPS, ())
+    return sum(id(parameter) not in own for group in groups for parameter in group["params"])
