@@ -81,7 +81,7 @@ class CannotTell(LastgoodError):
 
 
 class Obstructed(LastgoodError):
-    """The disk stands in the way of removing something, or of bringing it back. Nothing was changed."""
+    """The disk stands in the way of removing something, or of bringing it back. `removal.found` tells where it lies."""
 
 
 class IllegalMove(LastgoodError):

@@ -65,7 +65,7 @@ class Record:
     saved_at: datetime  #: newest mtime of the payload
     bytes: int
     fingerprint: str
-    copy: bool = False  #: a symlink to another folder: listed, starts no branch
+    copy: bool = False  #: under another kind of name, or a symlink to one: listed, starts no branch
     before_us: bool = False  #: it lay there before our first look, so that its order is a guess
     active: bool = False  #: somebody writes, or wrote within the last quiet window
     waiting_for: str | None = None  #: why it is not settled, or not judged, yet

@@ -1,8 +1,8 @@
 """The one place where trees are removed, and the way there: out of the run and into its trash, by one rename.
 
-Nothing is decided here. `RUN/.lastgood/trash/NAME.ID` is a checkpoint that can be had back; with `.purging` behind it,
-one that is being deleted. Each function leaves the checkpoint wholly in one place or wholly in the other, wherever it
-is interrupted; `found` tells in which.
+Nothing is decided here. `RUN/.lastgood/trash/NAME.ID-FINGERPRINT` is a checkpoint that can be restored; with `.purging`
+behind it, one that is being deleted. Each function leaves the checkpoint wholly in one place or wholly in the other,
+wherever it is interrupted; `found` tells in which.
 """
 
 from __future__ import annotations

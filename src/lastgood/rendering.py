@@ -261,5 +261,5 @@ def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def local_time(moment: str) -> str:
-    """As the clock on the wall says it."""
-    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    """As the clock on the wall says it, and which zone that is."""
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")

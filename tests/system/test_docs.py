@@ -43,6 +43,14 @@ def test_every_finding_is_documented_in_order_with_its_severity_verdict_and_hint
     assert [code for code in findings.Code if not texts.get(code)] == []
 
 
+def test_every_module_has_its_place_on_the_map() -> None:
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    folders = [REPOSITORY / "src/lastgood", *(REPOSITORY / "src/lastgood" / name for name in ("training", "mending"))]
+    folders += [REPOSITORY / "src/lastgood/remote", REPOSITORY / "worker/lastgood_worker"]
+    modules = {path.stem for folder in folders for path in folder.glob("[!_]*.py")}
+    assert modules - set(re.findall(r"\w+", page)) == set()
+
+
 def test_every_command_that_the_readme_names_is_there_and_takes_those_options() -> None:
     named = re.findall(r"\blastgood ([a-z]+)((?: [^\n`|)]*)?)", _code_of(README))
     assert {"up", "latest", "verify", "status", "events"} <= {name for name, _rest in named}

@@ -1,7 +1,7 @@
 """The child process that deals with the store in the cloud, one errand at a time.
 
-It is given {"kind", "remote", ...}, see `lastgood_worker.uploading.Errand`. It tells {"progress": {"bytes"}} about once
-a second, as long as it lives; last {"done": {...}} or {"failed": {"what", "message", "code", "transient"}}.
+It is given {"kind", "remote", ...}, see `lastgood_worker.errands.Errand`. It tells {"progress": {"bytes"}} about
+twice a second, as long as it lives; last {"done": {...}} or {"failed": {"what", "message", "code", "transient"}}.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from lastgood import naming, removal
+from lastgood import naming, removal, returning
 from lastgood.cloud import Bundle, Remote
 from lastgood.cloud.committing import copy_as_json, copy_from_json
 from lastgood.cloud.words import capabilities_as_json, capabilities_from_json
@@ -130,7 +130,7 @@ def _fetch(store: Store, job: Mapping[str, Any], hears: Callable[[int], None]) -
     from lastgood.remote import fetch, read_bundle  # noqa: PLC0415
 
     bundle = read_bundle(store, _copy(job["copy"]))
-    path = fetch(store, bundle, job["run_folder"], by="person", threads=job["threads"], hears=hears)
+    path = fetch(store, bundle, job["run_folder"], by=returning.PERSON, threads=job["threads"], hears=hears)
     return {"path": path}
 
 

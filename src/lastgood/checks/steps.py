@@ -80,7 +80,8 @@ def optimizer_agrees(facts: Facts) -> bool | None:
 
 def _finding(facts: Facts, count: _Count, step: int) -> Finding:
     code = Code.STEP_DISAGREES if _is_too_far(facts, count, step) else Code.STEP_OFFSET
-    return Finding(code, count.file, f"{count.what} {count.value}, its state was saved at step {step}")
+    by = "its state was saved at" if facts.progress.step is not None else "its name says"
+    return Finding(code, count.file, f"{count.what} {count.value}, {by} step {step}")
 
 
 def _counts(facts: Facts) -> Iterator[_Count]:
