@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from lastgood import naming, resume
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Fetch",
     "Lease",
+    "Question",
     "Service",
     "components_named",
     "give_back",
@@ -60,21 +62,24 @@ _log = logging.getLogger("lastgood")
 _LOOK_EVERY: Final = 0.5
 
 
-def latest_from_service(
-    service: Service,
-    run: str | None,
-    wishes: resume.Wishes,
-    wait: float,
-    *,
-    lease: Lease | None = None,
-    accept_as_set: bool = False,
-) -> dict[str, Any]:
-    """`GET /checkpoints/latest`, or `POST /leases`. Its refusals are raised as such; Unreachable where nobody answers.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a job asks for, and how."""
 
-    `accept_as_set`: nobody said which verdict will do, so that the service's setting for the run decides.
-    """
+    wishes: resume.Wishes
+    run: str | None = None  #: None: the one that there is
+    accept_as_set: bool = False  #: nobody said which verdict will do: the service's setting for the run decides
+    wait: float = 0.0  #: seconds that a newer one in work is waited for
+    lease: Lease | None = None  #: the one that is wanted; in the answer too, where it could be had
+    root: str = ""  #: where the watched folder lies here, if at another path than where it is watched
+    level: Level = Level.FULL  #: of our own look
+    fetch: Fetch | None = None  #: a copy in the cloud is brought here, where nothing that is here will do
+
+
+def latest_from_service(service: Service, question: Question) -> dict[str, Any]:
+    """`GET /checkpoints/latest`, or `POST /leases`. Its refusals are raised; Unreachable where nobody answers."""
     try:
-        return _told_by_service(service, run, wishes, wait, lease, accept_as_set=accept_as_set)
+        return _told_by_service(service, question)
     except Refusal as refusal:
         command = refusal.details.get("pull_with")
         if not command or command in refusal.message:
@@ -83,23 +88,22 @@ def latest_from_service(
         raise type(refusal)(message, **refusal.details) from refusal
 
 
-def _told_by_service(
-    service: Service, run: str | None, wishes: resume.Wishes, wait: float, lease: Lease | None, *, accept_as_set: bool
-) -> dict[str, Any]:
+def _told_by_service(service: Service, question: Question) -> dict[str, Any]:
+    wishes, wait = question.wishes, question.wait
     require = sorted(component.value for component in wishes.require)
-    question: dict[str, Any] = {
-        "run": run,
-        "accept": None if accept_as_set else wishes.accept.value,
+    asked: dict[str, Any] = {
+        "run": question.run,
+        "accept": None if question.accept_as_set else wishes.accept.value,
         "require": require or None,
         "world_size": wishes.world_size,
         "max_step": wishes.max_step,
         "strict": True if wishes.strict else None,
     }
-    if lease is not None:
-        return take_lease(service, lease, question, wait)
+    if question.lease is not None:
+        return take_lease(service, question.lease, asked, wait)
     in_address = {"require": ",".join(require) or None, "strict": "true" if wishes.strict else None}
     found: dict[str, Any] = service.get(
-        "/checkpoints/latest", {**question, **in_address, "wait": wait or None}, patience=wait
+        "/checkpoints/latest", {**asked, **in_address, "wait": wait or None}, patience=wait
     )
     return found
 
@@ -135,19 +139,18 @@ def resume_point(  # noqa: PLR0913 - one name for each wish
         max_step=max_step,
         strict=strict,
     )
+    question = Question(
+        wishes,
+        run=run,
+        accept_as_set=accept is None and is_default_accept(settings),
+        wait=wait,
+        lease=lease_wanted(lease),
+        root=settings.root,
+        level=Level.QUICK if quick else Level.FULL,
+        fetch=Fetch(settings) if fetch else None,
+    )
     try:
-        found = latest_in(
-            os.fspath(folder),
-            service_of(settings),
-            wishes,
-            run=run,
-            wait=wait,
-            root=settings.root,
-            level=Level.QUICK if quick else Level.FULL,
-            lease=lease_wanted(lease),
-            accept_as_set=accept is None and is_default_accept(settings),
-            fetch=Fetch(settings) if fetch else None,
-        )
+        found = latest_in(os.fspath(folder), service_of(settings), question)
     except NoCheckpointsYet:
         return None
     for warning in found["warnings"]:
@@ -176,80 +179,48 @@ def lease_wanted(lease: bool | float) -> Lease | None:
     return Lease() if lease is True else Lease(seconds=lease)
 
 
-def latest_in(  # noqa: PLR0913 - one name for each wish
-    folder: str,
-    service: Service,
-    wishes: resume.Wishes,
-    *,
-    run: str | None = None,
-    wait: float = 0.0,
-    root: str = "",
-    level: Level = Level.FULL,
-    lease: Lease | None = None,
-    accept_as_set: bool = False,
-    fetch: Fetch | None = None,
-) -> dict[str, Any]:
+def latest_in(folder: str, service: Service, question: Question) -> dict[str, Any]:
     """The resume point below `folder`, from whoever can tell. The answer as JSON; `source` names who gave it.
 
-    `root`: where the watched folder lies here, if at another path than there. `level`: of our own look. `lease`: the
-    one that is wanted; in the answer too, where it could be had. `fetch`: that a copy in the cloud is brought here
-    where nothing that is here will do; the folder need not be there then.
+    NotACheckpoint where there is no such folder; to be fetched into, it need not be there.
     """
     folder = os.path.abspath(folder)
-    if not os.path.isdir(folder) and fetch is None:
+    if not os.path.isdir(folder) and question.fetch is None:
         raise NotACheckpoint(f"{folder}: no such folder")
     if naming.step_in_name(os.path.basename(folder)) is not None:
         # "Nothing saved in it yet" would be true, and would make a job start from scratch.
         raise NotACheckpoint(f"{folder} is a checkpoint: name the folder that holds it, {os.path.dirname(folder)}")
-    how: dict[str, Any] = {"root": root, "wait": wait, "level": level, "lease": lease, "accept_as_set": accept_as_set}
-    if fetch is None:
-        return _latest_once_known(folder, service, wishes, run, **how)
+    if question.fetch is None:
+        return _latest_once_known(folder, service, question)
     try:
-        return _latest_here(folder, service, wishes, run, asks_store=True, **how)
+        return _latest_here(folder, service, question)
     except (NoCheckpointsYet, NoneAcceptable, NotACheckpoint) as refusal:
-        roots = roots_above(service, folder, fetch.settings)
-        found = fetch.newest(folder, run or run_here(folder), roots, wishes, refusal)
+        roots = roots_above(service, folder, question.fetch.settings)
+        run = question.run or run_here(folder)
+        found = question.fetch.newest(folder, run, roots, question.wishes, refusal)
         if found is None:
             raise
         return found
 
 
-def _latest_once_known(*asked: Any, wait: float, **how: Any) -> dict[str, Any]:
+def _latest_once_known(folder: str, service: Service, question: Question) -> dict[str, Any]:
     """As `_latest_here`; while it is not known which copies there are, that is waited for."""
-    until = time.monotonic() + wait
+    until = time.monotonic() + question.wait
     while True:
         try:
-            return _latest_here(*asked, wait=wait, asks_store=False, **how)
+            return _latest_here(folder, service, question)
         except NotReady as refusal:
             if not _is_about_copies(refusal) or time.monotonic() >= until:
                 raise
         time.sleep(_LOOK_EVERY)
 
 
-def _latest_here(  # noqa: PLR0913 - one name for each wish
-    folder: str,
-    service: Service,
-    wishes: resume.Wishes,
-    run: str | None,
-    *,
-    root: str,
-    wait: float,
-    level: Level,
-    lease: Lease | None,
-    accept_as_set: bool,
-    asks_store: bool,
-) -> dict[str, Any]:
-    """From the service, its file, or our own look. NotACheckpoint where there is no folder of that run.
-
-    `asks_store`: which copies there are will be looked up, so that nobody needs to know it here.
-    """
+def _latest_here(folder: str, service: Service, question: Question) -> dict[str, Any]:
+    """From the service, its file, or our own look. NotACheckpoint where there is no folder of that run."""
     doubt: NotReady | None = None
     try:
-        watched = run_watched_as(service, folder, run, root)
-        return {
-            **latest_from_service(service, watched, wishes, wait, lease=lease, accept_as_set=accept_as_set),
-            "source": "service",
-        }
+        watched = run_watched_as(service, folder, question.run, question.root)
+        return {**latest_from_service(service, replace(question, run=watched)), "source": "service"}
     except Unreachable as error:
         _log.info("%s", error)
     except NotReady as refusal:
@@ -257,13 +228,13 @@ def _latest_here(  # noqa: PLR0913 - one name for each wish
             raise  # its disk is away: what we would find there now proves nothing
         _log.warning("the watcher cannot tell: %s", refusal.message)
         doubt = refusal if _is_about_copies(refusal) else None
-    run_folder = only_run_folder(folder, run)
-    if lease is not None:
+    run_folder = only_run_folder(folder, question.run)
+    if question.lease is not None:
         _log.warning("nothing holds what is found in %s: only a service can do that", run_folder)
     try:
-        return _by_ourselves(run_folder, wishes, level)
+        return _by_ourselves(run_folder, question.wishes, question.level)
     except NoCheckpointsYet as refusal:
-        if doubt is None or asks_store:
+        if doubt is None or question.fetch is not None:  # which copies there are will be looked up
             raise
         raise doubt from refusal  # a job would start from scratch
 
@@ -282,13 +253,13 @@ def _is_about_copies(refusal: NotReady) -> bool:
     return any(obstacle.get("code") == "cloud-unknown" for obstacle in refusal.details.get("obstacles", ()))
 
 
-def latest_held_in(folder: str, service: Service, wishes: resume.Wishes, *, lease: Lease, **how: Any) -> dict[str, Any]:
-    """As `latest_in`, with a lease where one can be had: that there is none stops no job."""
+def latest_held_in(folder: str, service: Service, question: Question) -> dict[str, Any]:
+    """As `latest_in`, with the lease where it can be had: that there is none stops no job."""
     try:
-        return latest_in(folder, service, wishes, lease=lease, **how)
+        return latest_in(folder, service, question)
     except NotAllowed as refusal:
         _log.warning("nothing holds the resume point while it is loaded: %s", refusal)
-        return latest_in(folder, service, wishes, **how)
+        return latest_in(folder, service, replace(question, lease=None))
 
 
 def rebased(answer: Mapping[str, Any], root: str) -> str:

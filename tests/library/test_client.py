@@ -66,7 +66,9 @@ def save(world: World, *steps: int) -> None:
 def test_a_service_that_watches_the_folder_is_believed(tmp_path: Path) -> None:
     answer = {"name": "checkpoint-100", "path": "/there/checkpoint-100", "relative_path": "checkpoint-100"}
     with answering((200, answer), tmp_path) as made:
-        found = client.latest_in(str(tmp_path), made.service, Wishes(accept=Verdict.PARTIAL, max_step=300))
+        found = client.latest_in(
+            str(tmp_path), made.service, client.Question(Wishes(accept=Verdict.PARTIAL, max_step=300))
+        )
     assert found == answer | {"source": "service"}
     assert made.asked[1] == "/checkpoints/latest?run=.&accept=partial&max_step=300"
 
@@ -76,7 +78,7 @@ def test_a_refusal_is_an_answer_and_nothing_falls_back(kind: type[NoneAcceptable
     make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
     refusal = {"code": kind.code, "status": 404, "title": "no", "type": "urn:x", "detail": "because", "refused": [1]}
     with answering((404, refusal), tmp_path) as made, pytest.raises(kind, match="because") as caught:
-        client.latest_in(str(tmp_path), made.service, WISHES)
+        client.latest_in(str(tmp_path), made.service, client.Question(WISHES))
     assert caught.value.details == {"refused": [1]}
 
 
@@ -84,14 +86,14 @@ def test_a_root_that_is_away_is_no_reason_to_look_ourselves(tmp_path: Path) -> N
     make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
     refusal = {"code": "not-ready", "detail": "frozen", "obstacles": [{"code": "root-frozen", "root": str(tmp_path)}]}
     with answering((503, refusal), tmp_path) as made, pytest.raises(NotReady):
-        client.latest_in(str(tmp_path), made.service, WISHES)
+        client.latest_in(str(tmp_path), made.service, client.Question(WISHES))
 
 
 def test_a_silent_worker_stops_no_job(tmp_path: Path) -> None:
     make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
     refusal = {"code": "not-ready", "detail": "silent", "obstacles": [{"code": "worker-silent", "root": None}]}
     with answering((503, refusal), tmp_path) as made:
-        found = client.latest_in(str(tmp_path), made.service, WISHES)
+        found = client.latest_in(str(tmp_path), made.service, client.Question(WISHES))
     assert (found["name"], found["source"]) == ("checkpoint-100", "own look")
 
 
@@ -105,27 +107,27 @@ def test_a_silent_worker_stops_no_job(tmp_path: Path) -> None:
 def test_that_nothing_was_saved_is_not_said_while_checkpoints_lie_there(status: dict[str, Any], tmp_path: Path) -> None:
     make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
     with answering((404, {}), tmp_path, runs=[], **status) as made:
-        assert client.latest_in(str(tmp_path), made.service, WISHES)["name"] == "checkpoint-100"
+        assert client.latest_in(str(tmp_path), made.service, client.Question(WISHES))["name"] == "checkpoint-100"
 
 
 def test_where_nothing_was_saved_yet_it_is_said(tmp_path: Path) -> None:
     with answering((404, {}), tmp_path, runs=[]) as made, pytest.raises(NoCheckpointsYet):
-        client.latest_in(str(tmp_path), made.service, WISHES)
+        client.latest_in(str(tmp_path), made.service, client.Question(WISHES))
 
 
 def test_a_run_is_found_by_its_name_or_by_its_folder(tmp_path: Path) -> None:
     runs = [{"name": f"output/{name}", "path": str(tmp_path / name)} for name in ("a", "b")]
     with answering((200, {"name": "checkpoint-1"}), tmp_path, runs=runs) as made:
         for run in ("output/a", "a"):
-            client.latest_in(str(tmp_path), made.service, WISHES, run=run)
+            client.latest_in(str(tmp_path), made.service, client.Question(WISHES, run=run))
             assert made.asked[-1].startswith("/checkpoints/latest?run=output%2Fa&")
         with pytest.raises(RunAmbiguous, match="output/a, output/b"):
-            client.latest_in(str(tmp_path), made.service, WISHES)
+            client.latest_in(str(tmp_path), made.service, client.Question(WISHES))
         with pytest.raises(NotACheckpoint, match="misspelt"):
-            client.latest_in(str(tmp_path), made.service, WISHES, run="misspelt")
+            client.latest_in(str(tmp_path), made.service, client.Question(WISHES, run="misspelt"))
         (tmp_path / "new").mkdir()
         with pytest.raises(NoCheckpointsYet):
-            client.latest_in(str(tmp_path), made.service, WISHES, run="new")
+            client.latest_in(str(tmp_path), made.service, client.Question(WISHES, run="new"))
 
 
 @pytest.mark.parametrize(
@@ -140,27 +142,29 @@ def test_a_run_is_found_by_its_name_or_by_its_folder(tmp_path: Path) -> None:
 def test_a_server_that_is_not_lastgood_is_passed_by(content: Any, tmp_path: Path) -> None:
     make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
     with listening({"/status": (200, content)}) as made:
-        assert client.latest_in(str(tmp_path), made.service, WISHES)["source"] == "own look"
+        assert client.latest_in(str(tmp_path), made.service, client.Question(WISHES))["source"] == "own look"
 
 
 def test_an_error_of_the_service_is_no_answer(tmp_path: Path) -> None:
     make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
     with answering((500, {"detail": "oops"}), tmp_path) as made:
-        assert client.latest_in(str(tmp_path), made.service, WISHES)["source"] == "own look"
+        assert client.latest_in(str(tmp_path), made.service, client.Question(WISHES))["source"] == "own look"
         with pytest.raises(Unreachable, match="oops"):
-            client.latest_from_service(made.service, None, WISHES, 0)
+            client.latest_from_service(made.service, client.Question(WISHES))
 
 
 def test_a_service_that_watches_another_folder_is_not_asked(tmp_path: Path) -> None:
     make_hf_checkpoint(tmp_path / "mine/checkpoint-100", 100)
     (tmp_path / "other").mkdir()
     with answering((200, {"name": "checkpoint-900"}), tmp_path / "other") as made:
-        assert client.latest_in(str(tmp_path / "mine"), made.service, WISHES)["name"] == "checkpoint-100"
+        assert (
+            client.latest_in(str(tmp_path / "mine"), made.service, client.Question(WISHES))["name"] == "checkpoint-100"
+        )
 
 
 def test_a_folder_that_is_not_there_is_no_run_without_checkpoints(nobody: Service, tmp_path: Path) -> None:
     with pytest.raises(NotACheckpoint, match="no such folder"):
-        client.latest_in(str(tmp_path / "misspelt"), nobody, WISHES)
+        client.latest_in(str(tmp_path / "misspelt"), nobody, client.Question(WISHES))
 
 
 # --- leases ---
@@ -196,7 +200,7 @@ def test_a_lease_is_asked_for_with_the_same_wishes(
 ) -> None:
     with answering((500, {}), tmp_path) as made:
         made.answers["/leases"] = (201, LEASED)
-        found = client.latest_in(str(tmp_path), made.service, wishes, lease=Lease(90, "a job"), **how)
+        found = client.latest_in(str(tmp_path), made.service, client.Question(wishes, lease=Lease(90, "a job"), **how))
     assert found == POINT | {"lease": LEASE, "source": "service"}
     assert made.sent == [("POST", "/leases", said | {"holder": "a job", "seconds": 90})]
 
@@ -207,7 +211,7 @@ def test_a_refused_lease_is_an_answer_too(kind: type[NoneAcceptable], tmp_path: 
     with answering((200, POINT), tmp_path) as made:
         made.answers["/leases"] = (404, {"code": kind.code, "detail": "because"})
         with pytest.raises(kind, match="because"):
-            client.latest_in(str(tmp_path), made.service, WISHES, lease=Lease())
+            client.latest_in(str(tmp_path), made.service, client.Question(WISHES, lease=Lease()))
 
 
 def test_a_job_without_the_token_is_told_and_goes_on_without_a_lease(
@@ -215,7 +219,7 @@ def test_a_job_without_the_token_is_told_and_goes_on_without_a_lease(
 ) -> None:
     with answering((200, POINT), tmp_path) as made:
         made.answers["/leases"] = (401, {"code": "not-allowed", "detail": "send the token"})
-        found = client.latest_held_in(str(tmp_path), made.service, WISHES, lease=Lease())
+        found = client.latest_held_in(str(tmp_path), made.service, client.Question(WISHES, lease=Lease()))
     assert found == POINT | {"source": "service"}
     assert "nothing holds the resume point while it is loaded: send the token" in caplog.text
 
@@ -224,7 +228,7 @@ def test_without_a_service_nothing_is_held_and_that_is_said(
     nobody: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
-    found = client.latest_held_in(str(tmp_path), nobody, WISHES, lease=Lease())
+    found = client.latest_held_in(str(tmp_path), nobody, client.Question(WISHES, lease=Lease()))
     assert (found["name"], found["source"], "lease" in found) == ("checkpoint-100", "own look", False)
     assert "nothing holds what is found" in caplog.text
 
@@ -283,7 +287,7 @@ def test_the_path_is_seen_from_here_where_mounts_differ(tmp_path: Path) -> None:
     status = {"watch": {"roots": ["/data"]}, "runs": [{"name": "llama", "path": "/data/llama"}]}
     answer = {"path": "/data/llama/checkpoint-7", "relative_path": "llama/checkpoint-7"}
     with answering((200, answer), tmp_path, **status) as made:
-        found = client.latest_in(str(run), made.service, WISHES, root=str(tmp_path))
+        found = client.latest_in(str(run), made.service, client.Question(WISHES, root=str(tmp_path)))
     assert found["source"] == "service"
     assert client.rebased(found, str(tmp_path)) == str(run / "checkpoint-7")
     assert client.rebased(found, "") == "/data/llama/checkpoint-7"
@@ -291,7 +295,7 @@ def test_the_path_is_seen_from_here_where_mounts_differ(tmp_path: Path) -> None:
 
 def test_what_we_found_ourselves_lies_where_we_saw_it(nobody: Service, tmp_path: Path) -> None:
     make_hf_checkpoint(tmp_path / "llama/checkpoint-100", 100)
-    found = client.latest_in(str(tmp_path / "llama"), nobody, WISHES, root=str(tmp_path))
+    found = client.latest_in(str(tmp_path / "llama"), nobody, client.Question(WISHES, root=str(tmp_path)))
     assert client.rebased(found, str(tmp_path)) == str(tmp_path / "llama/checkpoint-100")
 
 
@@ -300,7 +304,7 @@ def test_what_we_found_ourselves_lies_where_we_saw_it(nobody: Service, tmp_path:
 
 def test_without_the_service_its_file_is_believed_while_it_holds(world: World, nobody: Service) -> None:
     save(world, 100, 200)
-    found = client.latest_in(str(world.root), nobody, WISHES)
+    found = client.latest_in(str(world.root), nobody, client.Question(WISHES))
     assert (found["name"], found["source"]) == ("checkpoint-200", "file")
 
 
@@ -333,7 +337,7 @@ def _break_file(world: World) -> None:
 def test_a_file_that_no_longer_holds_is_passed_by(world: World, nobody: Service, happens: Any, name: str) -> None:
     save(world, 100, 200)
     happens(world)
-    found = client.latest_in(str(world.root), nobody, WISHES)
+    found = client.latest_in(str(world.root), nobody, client.Question(WISHES))
     assert (found["name"], found["source"]) == (name, "own look")
 
 
@@ -341,8 +345,8 @@ def test_a_file_written_for_stricter_wishes_is_passed_by(world: World, nobody: S
     save(world, 100)
     write_files(world.path(200), [file for file in hf_files(200) if file[0] != "scheduler.pt"])
     world.settle()
-    assert client.latest_in(str(world.root), nobody, WISHES)["name"] == "checkpoint-100"
-    found = client.latest_in(str(world.root), nobody, Wishes(accept=Verdict.PARTIAL))
+    assert client.latest_in(str(world.root), nobody, client.Question(WISHES))["name"] == "checkpoint-100"
+    found = client.latest_in(str(world.root), nobody, client.Question(Wishes(accept=Verdict.PARTIAL)))
     assert found["name"] == "checkpoint-200"
 
 
@@ -358,12 +362,12 @@ def test_what_the_watcher_saw_to_be_a_mixture_of_two_saves_is_not_taken_for_whol
     world.settle(10)
     world.stop()
     with pytest.raises(NoneAcceptable) as caught:
-        client.latest_in(str(world.root), nobody, WISHES)
+        client.latest_in(str(world.root), nobody, client.Question(WISHES))
     assert {found["name"]: found["reason"] for found in caught.value.details["refused"]}[
         "checkpoint-100"
     ] == "incomplete"
     write_files(world.path(100), hf_files(100))
-    assert client.latest_in(str(world.root), nobody, WISHES)["name"] == "checkpoint-100"
+    assert client.latest_in(str(world.root), nobody, client.Question(WISHES))["name"] == "checkpoint-100"
 
 
 # --- our own look ---

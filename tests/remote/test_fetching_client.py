@@ -77,7 +77,9 @@ def latest_in(folder: Path, service: Service = NOBODY, wishes: Wishes | None = N
     """As `lastgood latest DIR --fetch` asks."""
     settings = read_settings(os.environ)
     fetch = client.Fetch(settings)
-    return client.latest_in(str(folder), service, wishes or Wishes(), root=settings.root, fetch=fetch, **how)
+    return client.latest_in(
+        str(folder), service, client.Question(wishes or Wishes(), root=settings.root, fetch=fetch, **how)
+    )
 
 
 # --- an empty machine ---
@@ -298,10 +300,10 @@ def test_a_refusal_names_the_command_that_fetches_a_copy(place: Path) -> None:
     refusal = {"code": "none-acceptable", "detail": "nothing here", "pull_with": "lastgood pull llama"}
     with answering((404, refusal), place) as made:
         with pytest.raises(NoneAcceptable, match=r"nothing here; a copy in the cloud would do: lastgood pull llama$"):
-            client.latest_in(str(place), made.service, Wishes())
+            client.latest_in(str(place), made.service, client.Question(Wishes()))
         made.answers["/checkpoints/latest"] = (404, refusal | {"detail": "nothing here: lastgood pull llama"})
         with pytest.raises(NoneAcceptable, match=r"^nothing here: lastgood pull llama$"):
-            client.latest_in(str(place), made.service, Wishes())
+            client.latest_in(str(place), made.service, client.Question(Wishes()))
 
 
 def test_while_nobody_knows_which_copies_there_are_a_job_does_not_start_from_scratch(
@@ -310,10 +312,10 @@ def test_while_nobody_knows_which_copies_there_are_a_job_does_not_start_from_scr
     monkeypatch.setattr(client, "_LOOK_EVERY", 0.01)
     with answering((404, {}), place, runs=[], obstacles=[UNKNOWN_COPIES]) as made:
         with pytest.raises(NotReady, match="the copies are not known yet"):
-            client.latest_in(str(place), made.service, Wishes(), wait=0.05)
+            client.latest_in(str(place), made.service, client.Question(Wishes(), wait=0.05))
         assert len(made.asked) > 1
         make_hf_checkpoint(place / "checkpoint-100", 100)
-        assert client.latest_in(str(place), made.service, Wishes())["name"] == "checkpoint-100"
+        assert client.latest_in(str(place), made.service, client.Question(Wishes()))["name"] == "checkpoint-100"
 
 
 def test_whoever_fetches_asks_the_store_itself(cloud: Cloud, stocked: Cloud, place: Path) -> None:

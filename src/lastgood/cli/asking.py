@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -17,7 +18,7 @@ from lastgood.findings import Verdict
 
 if TYPE_CHECKING:
     from lastgood.calling import Service
-    from lastgood.client import Fetch
+    from lastgood.client import Fetch, Question
     from lastgood.resume import Wishes
     from lastgood.settings import Settings
 
@@ -65,16 +66,16 @@ def latest(
     from lastgood import client
 
     settings = settings_with()
-    service, wanted, how = _asked(settings, where, wait=wait, **wishes)
+    service, question = _asked(settings, where, run=run, wait=wait, **wishes)
     try:
         if where and not _is_url(where):
             level = Level.QUICK if quick else Level.FULL
-            here: dict[str, Any] = {"root": settings.root, "level": level, "fetch": _fetch(settings) if fetch else None}
-            found = client.latest_in(where, service, wanted, run=run, **here, **how)
+            here = replace(question, root=settings.root, level=level, fetch=_fetch(settings) if fetch else None)
+            found = client.latest_in(where, service, here)
         elif fetch:
             raise click.UsageError("--fetch brings a copy into a folder: name it, as in: lastgood latest DIR --fetch")
         else:
-            found = client.latest_from_service(service, run, wanted, **how)
+            found = client.latest_from_service(service, question)
     except Unreachable as error:
         raise Unreachable(
             f"{error}; start one with `lastgood up DIR`, or ask about a folder: lastgood latest DIR"
@@ -117,18 +118,26 @@ def events(*, follow: bool, since: int, as_json: bool) -> int:
 
 
 def _asked(
-    settings: Settings, where: str | None, *, wait: float, lease: bool, lease_for: str | None, **wishes: Any
-) -> tuple[Service, Wishes, dict[str, Any]]:
-    """Whom to ask, for what, and how."""
+    settings: Settings,
+    where: str | None,
+    *,
+    run: str | None,
+    wait: float,
+    lease: bool,
+    lease_for: str | None,
+    **wishes: Any,
+) -> tuple[Service, Question]:
+    """Whom to ask, and what."""
     from lastgood import client
 
-    how = {
-        "wait": wait,
-        "lease": client.lease_wanted(_seconds(lease_for) if lease_for is not None else lease),
-        "accept_as_set": wishes["accept"] is None and client.is_default_accept(settings),
-    }
-    service = service_with(settings, where if where and _is_url(where) else None)
-    return service, _wishes(settings, **wishes), how
+    question = client.Question(
+        _wishes(settings, **wishes),
+        run=run,
+        accept_as_set=wishes["accept"] is None and client.is_default_accept(settings),
+        wait=wait,
+        lease=client.lease_wanted(_seconds(lease_for) if lease_for is not None else lease),
+    )
+    return service_with(settings, where if where and _is_url(where) else None), question
 
 
 def _answered(found: dict[str, Any], *, as_json: bool) -> int:

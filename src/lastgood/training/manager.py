@@ -273,19 +273,18 @@ class CheckpointManager:
         put_back(self.folder)
         accept = self.options.accept
         wishes = resume.Wishes(accept=Verdict(accept or settings.accept), order=settings.order)
+        question = client.Question(
+            wishes,
+            run=naming.ROOT_FOLDER,
+            accept_as_set=accept is None and client.is_default_accept(settings),
+            wait=wait,
+            lease=client.Lease(),
+            root=settings.root,
+            fetch=client.Fetch(settings) if fetch else None,
+        )
         for folder in (self.folder, *self._below()):
             with suppress(NoCheckpointsYet):
-                return client.latest_held_in(
-                    folder,
-                    client.service_of(settings),
-                    wishes,
-                    lease=client.Lease(),
-                    run=naming.ROOT_FOLDER,
-                    wait=wait,
-                    root=settings.root,
-                    accept_as_set=accept is None and client.is_default_accept(settings),
-                    fetch=client.Fetch(settings) if fetch else None,
-                )
+                return client.latest_held_in(folder, client.service_of(settings), question)
         return None
 
     def _below(self) -> Iterator[str]:
