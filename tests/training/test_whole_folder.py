@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from injecting import CHANGES, calls_of, killed_at
+from injecting import ALL, CHANGES, calls_of, killed_at
 from lastgood import durable, naming
 from lastgood.discovery import discover
 from lastgood.findings import Verdict
@@ -68,7 +68,7 @@ def assert_all_that_is_there_is_good(manager: CheckpointManager, *names: str) ->
 @pytest.mark.parametrize(
     ("steps", "exchange", "calls"),
     [
-        pytest.param(2, True, "all", id="a new checkpoint, at every call"),
+        pytest.param(2, True, ALL, id="a new checkpoint, at every call"),
         pytest.param(1, True, CHANGES, id="one in place of another"),
         pytest.param(1, False, CHANGES, id="in place of another where names cannot be exchanged"),
     ],

@@ -64,7 +64,7 @@ class Layout(Protocol):
 
 
 MOST_RANKS: Final = 100_000
-_SHARD: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
+SHARD: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
 SINGLE_WEIGHTS: Final = (
     "model.safetensors",
     "pytorch_model.bin",
@@ -88,7 +88,7 @@ def present(names: frozenset[str], *wanted: str) -> tuple[str, ...]:
 
 def weight_files(names: frozenset[str]) -> tuple[str, ...]:
     """Every file of these names that holds weights of a Hugging Face model, index included."""
-    shards = (name for name in names if _SHARD.fullmatch(name))
+    shards = (name for name in names if SHARD.fullmatch(name))
     return tuple(sorted({*names & {*SINGLE_WEIGHTS, *INDEXES}, *shards, *_in_own_folder(names, _ADAPTERS)}))
 
 
@@ -126,7 +126,7 @@ def missing_weights(names: frozenset[str], files: Mapping[str, FileFacts]) -> It
     if found and not promised and not set(found) - set(INDEXES) and not _damaged(found, files):
         yield Finding(Code.WEIGHTS_MISSING, None, f"{found[0]} names no shard, and there are no other weights")
     for name in found:
-        if not promised_by_index and (match := _SHARD.fullmatch(name)):
+        if not promised_by_index and (match := SHARD.fullmatch(name)):
             stem, count, ending = match[1], int(match[3]), match[4]
             promised |= {f"{stem}-{n:05}-of-{count:05}.{ending}" for n in range(1, min(count, 10_000) + 1)}
             if f"{stem}.{ending}.index.json" not in names:

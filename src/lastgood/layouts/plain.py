@@ -34,7 +34,7 @@ _KEYS: Final = {
 _WHERE_USED: Final = (Component.SCALER, Component.DATALOADER)  # not there: the job has none
 _COUNTS_BATCHES: Final = "training_state.pth"
 COUNTS: Final = ("global_step", "epoch", "step", "total_batches")
-_NOT_SAVED: Final = "not_saved"
+NOT_SAVED: Final = "not_saved"
 INNER_WEIGHTS: Final = "model_state_dict"
 _TRAINED: Final = tuple(f"{key}." for key in (INNER_WEIGHTS, *_KEYS[Component.OPTIMIZER]))
 _NO_OTHER_FORM: Final = (Component.OPTIMIZER, Component.SCHEDULER, Component.SCALER)
@@ -146,7 +146,7 @@ def _never_saved(home: str | None, state: Mapping[str, Any]) -> frozenset[Compon
 
 def _left_out(state: Mapping[str, Any]) -> frozenset[Component]:
     """What the job's own settings switched off."""
-    named = state.get(_NOT_SAVED)
+    named = state.get(NOT_SAVED)
     told = named if isinstance(named, list | tuple) else ()
     return frozenset(component for component in (Component.OPTIMIZER, Component.SCHEDULER) if component.value in told)
 

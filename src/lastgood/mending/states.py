@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lastgood.facts import Facts
     from lastgood.mending.words import Neighbour
 
-_STATE: Final = "training_state.pt"
+_STATE: Final = plain.STATES[0]
 _STATE_OF_BATCHES: Final = "training_state.pth"
 _RNG: Final = "rng_state.pth"
 _STATE_OF_ANOTHER: Final = re.compile(
@@ -30,7 +30,6 @@ _STATE_OF_ANOTHER: Final = re.compile(
     re.VERBOSE,
 )
 _KEYS_OF_FORGATHER: Final = frozenset({"optimizer", "lr_scheduler"})
-_INNER_WEIGHTS: Final = "model_state_dict"
 _ADDED_EMPTY: Final = {"optimizer_state_dict": Component.OPTIMIZER, "scheduler_state_dict": Component.SCHEDULER}
 
 
@@ -117,7 +116,7 @@ def amend_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
     if estimated := [key for key, _value, by in lacking if by]:
         entries[naming.BASELINE] = [*facts.estimated, *estimated]
     rng = [found for found in report.findings if found.code in OF_RNG]
-    names = without_wrappers(facts, file, f"{_INNER_WEIGHTS}.")
+    names = without_wrappers(facts, file, f"{plain.INNER_WEIGHTS}.")
     does = [f"add {', '.join(f'{key} {value} ({by})' if by else key for key, value, by in lacking)}"] if lacking else []
     does += ["add the random states of now"] if rng else []
     does += [f"take the names of wrappers from {len(names)} tensors"] if names else []

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from math import prod
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from lastgood import naming
 from lastgood.facts import Component
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lastgood.facts import Facts, FileFacts, Report
-
-_SHARD: Final = re.compile(r".*-(\d{5})-of-(\d{5})\.(safetensors|bin)")
 
 
 def unwrap_names(draft: Draft) -> None:
@@ -45,7 +42,7 @@ def rebuild_index(draft: Draft) -> None:
     facts, report = draft.facts, draft.report
     for index in base.INDEXES:
         ending = index.removesuffix(".index.json").rpartition(".")[2]
-        shards = [name for name in _weight_files(facts) if _SHARD.fullmatch(name) and name.endswith(ending)]
+        shards = [name for name in _weight_files(facts) if base.SHARD.fullmatch(name) and name.endswith(ending)]
         amiss = [found for found in report.findings if _is_of_index(found, index, shards)]
         renamed = any(isinstance(repair.work, Renamed) for repair in draft.repairs.values())
         if not shards or not (amiss or (renamed and index in facts.inventory.names)):
@@ -65,9 +62,9 @@ def _is_of_index(finding: Finding, index: str, shards: Sequence[str]) -> bool:
 
 
 def _why_no_index(facts: Facts, report: Report, shards: Sequence[str]) -> str | None:
-    matches = [match for shard in shards if (match := _SHARD.fullmatch(shard))]
-    counts = {int(match[2]) for match in matches}
-    if len(counts) != 1 or {int(match[1]) for match in matches} != set(range(1, max(counts) + 1)):
+    matches = [match for shard in shards if (match := base.SHARD.fullmatch(shard))]
+    counts = {int(match[3]) for match in matches}
+    if len(counts) != 1 or {int(match[2]) for match in matches} != set(range(1, max(counts) + 1)):
         return "not all of its shards are there"
     if any(facts.files[shard].problems for shard in shards):
         return "a shard is damaged"

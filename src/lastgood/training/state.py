@@ -17,14 +17,13 @@ from lastgood.layouts import base, plain
 from lastgood.training import plainly
 
 _log = logging.getLogger("lastgood")
-FILE: Final = "training_state.pt"
-MODEL: Final = "model_state_dict"
+FILE: Final = plain.STATES[0]
+MODEL: Final = plain.INNER_WEIGHTS
 RNG: Final = "rng_states"
 DATALOADER: Final = "dataloader"
-NOT_SAVED: Final = "not_saved"  # what the job chose to leave out
+NOT_SAVED: Final = plain.NOT_SAVED  # what the job chose to leave out
 KINDS: Final = "kinds"  # of optimizer and scheduler
 PARTS: Final = ("optimizer", "scheduler", "scaler")
-_FILES: Final = (FILE, "training_state.pth")
 # Ours first, then Forgather's.
 _KEYS: Final = {
     "optimizer": ("optimizer_state_dict", "optimizer"),
@@ -207,7 +206,7 @@ def as_number(value: Any) -> Any:
 
 def read_state(folder: str) -> dict[str, Any]:
     """The training state in the folder; {} where there is none. Damaged where something else is there."""
-    path = next((p for name in _FILES if os.path.isfile(p := os.path.join(folder, name))), None)
+    path = next((p for name in plain.STATES if os.path.isfile(p := os.path.join(folder, name))), None)
     if path is None:
         _log.warning("%s holds no training state: its weights alone are taken", folder)
         return {}

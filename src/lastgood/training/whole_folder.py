@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from lastgood import durable, naming
-from lastgood.layouts import base
+from lastgood.layouts import base, plain
 from lastgood.removal import remove_tree
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ _PAUSE: Final = 0.1
 _TAKEN: Final = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 _OF_TOKENIZERS: Final = "additional_chat_templates"  # the one folder that they save
 _OURS: Final = frozenset(
-    {*base.TOKENIZER_FILES, "config.json", "generation_config.json", "chat_template.jinja", "chat_template.json",
-     "training_state.pt", "training_state.pth"}
+    {*base.TOKENIZER_FILES, *plain.STATES, "config.json", "generation_config.json", "chat_template.jinja",
+     "chat_template.json"}
 )  # fmt: skip
 
 
