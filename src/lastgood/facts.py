@@ -206,12 +206,17 @@ class Facts:
     rng: Mapping[str, frozenset[str]] = field(default_factory=dict)  #: by file: which of python, numpy, torch, cuda
     baseline: frozenset[str] = frozenset()  #: files whose random states are those of the day when they were mended
     left_out: frozenset[Component] = frozenset()  #: what its job chose not to save
-    estimated: tuple[str, ...] = ()  #: what of its progress was estimated when it was mended
+    made_up: tuple[str, ...] = ()  #: entries of its training state that were made when it was mended
     trained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By file, where more lies in one: the prefixes of the names of weights and moments."""
     previous: Manifest | None = None
     manifest: Manifest | None = None
     saved: FileList | None = None  #: the job's own list of its files
+
+    @property
+    def estimated(self) -> tuple[str, ...]:
+        """What of its progress was estimated when it was mended."""
+        return tuple(name for name in self.made_up if name in ("global_step", "epoch"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,7 @@ def _facts(
         rng=reading.rng,
         baseline=reading.baseline,
         left_out=reading.left_out,
-        estimated=reading.estimated,
+        made_up=reading.made_up,
         trained=reading.trained,
     )
 

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,11 @@ import torch
 import injuries as hurt
 from builders import make_hf_checkpoint, make_plain_checkpoint, plain_state, pth_files, saved, write_files
 from commanding import run, settle_in
+from lastgood.facts import FileDigest
 from lastgood.findings import Code
+from lastgood.formats.scan import Source, scan_file
+from lastgood.inventory import take_inventory
+from lastgood.manifest import file_list_as_json
 from lastgood.naming import BASELINE
 from lastgood.verify import verify
 from users import as_user
@@ -76,6 +81,37 @@ def only_numpys(states: Path) -> None:
     states.write_bytes(saved({"numpy": content["numpy"]}))
 
 
+def name_the_wrong_shard(index: Path) -> None:
+    content = json.loads(index.read_text())
+    content["weight_map"]["layers.0.weight"] = "model-00002-of-00003.safetensors"
+    index.write_text(json.dumps(content))
+
+
+def in_shard(checkpoint: Path, number: int, change: Callable[[dict[str, Any]], object]) -> None:
+    path = checkpoint / f"model-{number:05}-of-00003.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    change(tensors)
+    safetensors.torch.save_file(tensors, path, {"format": "pt"})
+
+
+def lose_a_tensor(checkpoint: Path) -> None:
+    """Which the other checkpoints have."""
+    for other in checkpoint.parent.iterdir():
+        if other != checkpoint:
+            in_shard(other, 3, lambda tensors: tensors.update({"layers.9.weight": torch.ones(4, 8)}))
+            index = json.loads((other / INDEX).read_text())
+            index["weight_map"]["layers.9.weight"] = "model-00003-of-00003.safetensors"
+            (other / INDEX).write_text(json.dumps(index))
+
+
+def give_another_shape(checkpoint: Path) -> None:
+    in_shard(checkpoint, 1, lambda tensors: tensors.update({"layers.0.weight": torch.ones(32)}))
+
+
+def put_a_whole_model_beside(checkpoint: Path) -> None:
+    safetensors.torch.save_file({"w": torch.ones(4, 8)}, checkpoint / WEIGHTS, {"format": "pt"})
+
+
 MENDED: Final = [
     pytest.param(PLAIN, in_file(STATE, hurt.remove), {STATE}, "partial", id="no training state"),
     pytest.param(PLAIN, in_file(STATE, hurt.leave_out("rng_states")), {STATE}, "complete", id="no random states"),
@@ -119,9 +155,18 @@ MENDED: Final = [
     pytest.param(
         HF, in_file("rng_state.pth", only_numpys), {"rng_state.pth"}, "complete", id="hf: random states of numpy alone"
     ),
+    pytest.param(HF, in_file("rng_state.pth", hurt.empty), {"rng_state.pth"}, "complete", id="hf: an empty file"),
+    pytest.param(
+        HF, in_file("rng_state.pth", hurt.cut_in_half), {"rng_state.pth"}, "complete", id="hf: half of them"
+    ),
+    pytest.param(
+        PLAIN, in_file(STATE, hurt.leave_out("optimizer_state_dict")), {STATE}, "partial", id="no optimizer"
+    ),
+    pytest.param(PLAIN, in_file("tokenizer.json", hurt.remove), {"tokenizer.json"}, "complete", id="half a tokenizer"),
     pytest.param(HF, in_file("config.json", hurt.remove), {"config.json"}, "complete", id="hf: no configuration"),
     pytest.param(SHARDED, in_file(INDEX, hurt.remove), {INDEX}, "complete", id="shards without an index"),
     pytest.param(SHARDED, in_file(INDEX, hurt.cut_in_half), {INDEX}, "complete", id="shards with half an index"),
+    pytest.param(SHARDED, in_file(INDEX, name_the_wrong_shard), {INDEX}, "complete", id="an index of a wrong shard"),
     pytest.param(SHARDED, in_file(INDEX, hurt.forget_a_tensor), {INDEX}, "complete", id="an index without a tensor"),
     pytest.param(
         SHARDED, hurt.wrap("module."), {INDEX, *(f"model-{n:05}-of-00003.safetensors" for n in (1, 2, 3))}, "complete",
@@ -155,6 +200,18 @@ REFUSED: Final = [
         id="no training state, and damaged weights",
     ),
     pytest.param(HF, in_file("trainer_state.json", hurt.remove), "never finished", id="hf: its last file"),
+    pytest.param(
+        SHARDED, both(in_file(INDEX, hurt.remove), lose_a_tensor), "the model of the other checkpoints: layers.9",
+        id="shards without an index that lack a tensor",
+    ),
+    pytest.param(
+        SHARDED, both(in_file(INDEX, hurt.remove), give_another_shape),
+        "not hold the model of the other checkpoints: layers.0", id="shards without an index, one of another shape",
+    ),
+    pytest.param(
+        SHARDED, both(in_file(INDEX, hurt.remove), put_a_whole_model_beside), "lies model.safetensors, and nothing",
+        id="weights of two saves",
+    ),
     pytest.param(HF, in_file("optimizer.pt", hurt.remove), "brings its moments back", id="hf: no optimizer"),
     pytest.param(
         HF, in_file("rng_state.pth", hurt.flip_bit_in_storage), "nothing but a copy mends", id="hf: a flipped bit"
@@ -225,7 +282,7 @@ def test_what_was_mended_is_as_was_promised_and_no_byte_is_lost(
     }
     assert bare_weights(checkpoint) == weights
 
-    run("fix", checkpoint)
+    assert run("fix", checkpoint)[0] == 0
     assert contents(checkpoint) == after
 
 
@@ -459,7 +516,96 @@ def test_the_configuration_of_another_model_is_not_taken(place: Path) -> None:
     make_plain_checkpoint(place / "run" / "checkpoint-300", 300, weight_rows=6)
     (checkpoint / "config.json").unlink()
     code, _printed, complaint = run("fix", checkpoint)
-    assert (code, "no other checkpoint of the same model" in complaint) == (1, True)
+    assert (code, "no other checkpoint of the same model, of 1 that were seen, has a sound one" in complaint) == (
+        1,
+        True,
+    )
+
+
+def listed(checkpoint: Path) -> Path:
+    """With the list that our CheckpointManager leaves."""
+    files = [FileDigest(entry.path, entry.size, None) for entry in take_inventory(str(checkpoint)).entries]
+    files = [replace(file, digest=digest_of(checkpoint, file)) for file in files]
+    (checkpoint / ".lastgood.json").write_text(json.dumps(file_list_as_json(STEP, files, {})))
+    return checkpoint
+
+
+def digest_of(checkpoint: Path, file: FileDigest) -> str | None:
+    return scan_file(Source(str(checkpoint / file.path), file.path, file.bytes), (), {}).digest
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_what_the_save_itself_lists_is_copied_from_whoever_has_the_very_same(place: Path, name: str) -> None:
+    for step in (100, STEP, 300):
+        checkpoint = make_plain_checkpoint(place / "run" / f"checkpoint-{step}", step)
+        if step == 100:  # the nearest ones are not it
+            (checkpoint / name).write_text(json.dumps({**json.loads((checkpoint / name).read_text()), "more": 1}))
+        listed(checkpoint)
+    damaged, checkpoint = place / "run" / "checkpoint-300" / name, place / "run" / NAME
+    (checkpoint / name).unlink()
+    whole = damaged.read_text()
+    damaged.write_text(whole + " ")
+    code, _printed, complaint = run("fix", checkpoint)
+    assert (code, f"{name}: no other checkpoint of the same model, of 2 that were seen, has the one" in complaint) == (
+        1,
+        True,
+    )
+    damaged.write_text(whole)
+    code, printed, _complaint = run("fix", checkpoint)
+    assert (code, "copy that of checkpoint-300" in printed) == (0, True)
+    assert (checkpoint / name).read_text() == whole
+
+
+def test_where_the_others_differ_nothing_tells_which_one_is_right(place: Path) -> None:
+    checkpoint = broken(place, HF, in_file("config.json", hurt.remove))
+    (place / "run" / "checkpoint-100" / "config.json").write_text('{"hidden_size": 8, "num_attention_heads": 2}')
+    code, _printed, complaint = run("fix", checkpoint)
+    assert (code, "tells which one it was: they have different ones" in complaint) == (1, True)
+
+
+def test_far_ones_are_asked_where_the_nearest_ones_lack_the_same(place: Path) -> None:
+    make_hf_checkpoint(place / "run" / "checkpoint-30", 30)
+    for step in range(101, 113):
+        (make_hf_checkpoint(place / "run" / f"checkpoint-{step}", step) / "config.json").unlink()
+    assert run("fix", place / "run" / "checkpoint-112")[0] == 0
+
+
+@pytest.mark.parametrize("who", ["the optimizer", "the scheduler", "its entry `step`"])
+def test_no_step_is_taken_from_a_name_that_counts_something_else(place: Path, who: str) -> None:
+    checkpoint = make_plain_checkpoint(place / "run" / "checkpoint-3", 30)
+    content = plain_state(30)
+    del content["global_step"], content["rng_states"]
+    if who != "the optimizer":
+        content["optimizer_state_dict"]["state"][0].pop("step")
+    if who != "the scheduler":
+        content["scheduler_state_dict"].pop("last_epoch")
+    if who == "its entry `step`":
+        content["step"] = 30
+    (checkpoint / STATE).write_bytes(saved(content))
+    printed = run("fix", checkpoint)[1]
+    assert f"global_step is not added: the folder's name says 3, {who} counts 30" in printed
+    assert "global_step" not in torch.load(checkpoint / STATE, weights_only=False)
+
+
+def test_random_states_that_cannot_be_set_are_replaced(place: Path) -> None:
+    from lastgood.training import restore_rng_states, save_rng_states
+
+    checkpoint = make_plain_checkpoint(place / "run" / NAME, STEP)
+    content = plain_state(STEP)
+    content["rng_states"] |= {"torch_rng_state": torch.zeros(7, dtype=torch.uint8), "numpy_rng_state": None}
+    (checkpoint / STATE).write_bytes(saved(content))
+    assert run("fix", checkpoint)[0] == 0
+    before = save_rng_states()
+    restore_rng_states(torch.load(checkpoint / STATE, weights_only=False)["rng_states"])
+    restore_rng_states(before)
+
+
+def test_what_is_wrong_with_what_was_mended_is_said(place: Path) -> None:
+    checkpoint = make_plain_checkpoint(place / "run" / "checkpoint-7000", STEP)
+    hurt.leave_out("rng_states")(checkpoint / STATE)
+    printed = run("fix", checkpoint)[1]
+    assert "  ! " in printed
+    assert "its name says 7000, its state was saved at step 200" in printed
 
 
 def test_all_checkpoints_of_a_run_are_mended_in_one_go(place: Path) -> None:
@@ -507,11 +653,12 @@ def test_a_reason_is_given_once(place: Path) -> None:
     assert run("fix", checkpoint)[2].count("config.json") == 1
 
 
-def test_what_somebody_is_writing_to_is_left_alone(place: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_what_somebody_is_writing_to_is_left_alone(place: Path, options: list[str]) -> None:
     checkpoint = broken(place, PLAIN, in_file(STATE, hurt.leave_out("rng_states")))
     before = contents(checkpoint)
     with (checkpoint / WEIGHTS).open("r+b"):
-        code, _printed, complaint = run("fix", checkpoint)
+        code, _printed, complaint = run("fix", checkpoint, *options)
     assert (code, "somebody is writing to it" in complaint) == (1, True)
     assert contents(checkpoint) == before
 

@@ -42,7 +42,7 @@ def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def plan_of(checkpoint: Path) -> Plan:
     facts, report = examine(str(checkpoint))
-    return plan_repairs(facts, report, neighbours_of(str(checkpoint)))
+    return plan_repairs(facts, report, neighbours_of(facts, report))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -29,7 +29,7 @@ CALLS: Final = "rename,renameat,renameat2,link,linkat,unlink,unlinkat,utimensat,
 def fix(checkpoint: Path, *, backup: bool = True) -> None:
     take_back(str(checkpoint))
     facts, report = examine(str(checkpoint))
-    plan = plan_repairs(facts, report, neighbours_of(str(checkpoint)))
+    plan = plan_repairs(facts, report, neighbours_of(facts, report))
     if plan.repairs:
         carry_out(plan, maker(plan), backup=backup)
 

@@ -76,7 +76,7 @@ def mended_or_refused(seed: int) -> str:
             return "nothing left"
         facts, report = examine(str(checkpoint))
         try:
-            plan = plan_repairs(facts, report, neighbours_of(str(checkpoint)))
+            plan = plan_repairs(facts, report, neighbours_of(facts, report))
         except CannotMend:
             assert state_of(checkpoint) == before
             return "refused"
@@ -96,7 +96,7 @@ def mended_or_refused(seed: int) -> str:
         }
         facts, report = examine(str(checkpoint))
         with contextlib.suppress(CannotMend):  # what is still missing is said again
-            assert plan_repairs(facts, report, neighbours_of(str(checkpoint))).repairs == ()
+            assert plan_repairs(facts, report, neighbours_of(facts, report)).repairs == ()
         return f"mended to {after.verdict}"
 
 

@@ -29,7 +29,7 @@ def break_it(checkpoint: Path) -> None:
 
 def mend(checkpoint: Path) -> None:
     facts, report = examine(str(checkpoint))
-    plan = plan_repairs(facts, report, neighbours_of(str(checkpoint)))
+    plan = plan_repairs(facts, report, neighbours_of(facts, report))
     carry_out(plan, maker(plan))
 
 

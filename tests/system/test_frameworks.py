@@ -111,7 +111,7 @@ def test_there_is_nothing_to_mend_in_any_healthy_checkpoint(trained: Path) -> No
     for checkpoint in sorted(trained.glob("*/checkpoint-*")):
         if checkpoint.parent.name != ONLY_MODEL.name:
             facts, report = examine(str(checkpoint))
-            planned[checkpoint] = plan_repairs(facts, report, neighbours_of(str(checkpoint)))
+            planned[checkpoint] = plan_repairs(facts, report, neighbours_of(facts, report))
     assert len(planned) >= 40
     assert {path: (plan.repairs, plan.refused) for path, plan in planned.items() if plan.repairs or plan.refused} == {}
 

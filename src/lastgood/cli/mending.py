@@ -107,6 +107,8 @@ class _Bench:
             click.echo(json.dumps({"path": path, "files": [], "repairs": [], **why}))
 
     def mend(self, path: str) -> int:
+        from lastgood.mending import require_as_planned
+
         self._take_back(path)
         facts, report = self._examined(path)
         _require_readable(report)
@@ -126,6 +128,7 @@ class _Bench:
             return GOOD
         self._tell_repairs(plan)
         if self._dry_run:
+            require_as_planned(plan)
             self._say(_told(report, plan), f"  it would be {plan.promised} then; nothing was changed")
             return GOOD
         facts, report = self._carried_out(plan, found)
@@ -159,7 +162,7 @@ class _Bench:
             else:
                 no_copy = f"; no copy was looked for: {self._why_no_copy()}"
         try:
-            plan = plan_repairs(facts, report, neighbours_of(report.path))
+            plan = plan_repairs(facts, report, neighbours_of(facts, report))
             require_makeable(plan)
             return plan, None  # noqa: TRY300 - what is raised here is to be told with why no copy helps
         except CannotMend as error:
@@ -202,6 +205,8 @@ class _Bench:
         sentences = outlook(facts, report)
         for sentence in sentences if not self._as_json else ():
             click.echo(f"  · {sentence}")
+        for warning in report.warnings if not self._as_json else ():
+            click.echo(f"  ! {warning.file or 'the checkpoint'}: {warning.message}")
         told = {**_told(report, plan), "outlook": list(sentences)}
         self._say(told, f"{report.path} is {report.verdict}")
 

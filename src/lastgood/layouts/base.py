@@ -32,7 +32,7 @@ class Reading:
     rng: Mapping[str, frozenset[str]] = field(default_factory=dict)
     baseline: frozenset[str] = frozenset()
     left_out: frozenset[Component] = frozenset()
-    estimated: tuple[str, ...] = ()
+    made_up: tuple[str, ...] = ()
     trained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 

@@ -77,7 +77,7 @@ class Plain:
             rng=_rng(home, state),
             baseline=frozenset({home} if home and states.is_baseline(_found(Component.RNG, state)[1]) else ()),
             left_out=_left_out(state),
-            estimated=_estimated(state),
+            made_up=_made_up(state),
             trained={home: _TRAINED} if home else {},
         )
 
@@ -201,7 +201,7 @@ def _untold(home: str | None, files: Mapping[str, FileFacts], state: Mapping[str
             )
 
 
-def _estimated(state: Mapping[str, Any]) -> tuple[str, ...]:
+def _made_up(state: Mapping[str, Any]) -> tuple[str, ...]:
     told = state.get(naming.BASELINE)
     return tuple(name for name in told if isinstance(name, str)) if isinstance(told, list) else ()
 

@@ -4,7 +4,7 @@ Each file is written beside its place and put there by a rename; what lay there 
 takes care of what a kill left behind, and comes before anything is looked at.
 """
 
-from lastgood.mending.carrying import carry_out, require_not_cut_short, take_back
+from lastgood.mending.carrying import carry_out, require_as_planned, require_not_cut_short, take_back
 from lastgood.mending.neighbours import neighbours_of
 from lastgood.mending.planning import plan_repairs
 from lastgood.mending.words import Neighbour, Plan, Repair
@@ -16,6 +16,7 @@ __all__ = [
     "carry_out",
     "neighbours_of",
     "plan_repairs",
+    "require_as_planned",
     "require_not_cut_short",
     "take_back",
 ]

@@ -51,13 +51,13 @@ def carry_out(
     """
     with _telling(plan.path), _alone(plan.path):
         swapping.take_back(plan.path)
-        _require_as_planned(plan)
+        require_as_planned(plan)
         lost = _lost_folders(plan)
         try:
             for folder in lost:
                 os.mkdir(folder)
             files = _make_all(plan, make)
-            _require_as_planned(plan)  # to make them may have taken long
+            require_as_planned(plan)  # to make them may have taken long
             swaps = swapping.prepare(plan.path, files)
             with swapping.all_or_none(plan.path, swaps, backup=backup):
                 return _judged(plan, accepts, digest=digest, threads=threads, on_bytes=hears)
@@ -122,8 +122,8 @@ def _alone(path: str) -> Iterator[None]:
         os.close(folder)
 
 
-def _require_as_planned(plan: Plan) -> None:
-    """Nobody writes to it, and it is what the plan was made of."""
+def require_as_planned(plan: Plan) -> None:
+    """Nobody writes to it, and it is what the plan was made of. CannotMend otherwise."""
     inventory = take_inventory(plan.path)
     if any(writers.is_open_for_writing(os.path.join(plan.path, entry.path)) for entry in inventory.entries):
         raise CannotMend(f"{plan.path}: somebody is writing to it")

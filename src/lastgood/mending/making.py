@@ -45,8 +45,8 @@ def maker(plan: Plan, hears: Hears = lambda _count: None) -> Callable[[Repair, s
                 _rewriting(repair.file).rename_tensors(before, path, names)
             case State() as work:
                 _rewriting(repair.file).write_state(before, path, work.entries, random=work.random, names=work.names)
-            case RandomStates():
-                _rewriting(repair.file).write_random_states(before, path)
+            case RandomStates(anew):
+                _rewriting(repair.file).write_random_states(None if anew else before, path)
             case _:
                 raise AssertionError(f"{repair.file}: nobody makes it")
 
@@ -64,7 +64,8 @@ def require_makeable(plan: Plan) -> None:
         if os.path.isdir(os.path.join(plan.path, repair.file)):
             raise CannotMend(f"{repair.file} is a folder, where a file belongs: move it away")
         in_torch = isinstance(repair.work, Renamed) and not repair.file.endswith(".safetensors")
-        if in_torch or isinstance(repair.work, State | RandomStates):
+        anew = isinstance(repair.work, RandomStates) and repair.work.anew
+        if not anew and (in_torch or isinstance(repair.work, State | RandomStates)):
             _rewriting(repair.file).require_loadable(os.path.join(plan.path, repair.file))
 
 

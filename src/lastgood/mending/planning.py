@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # The same in every checkpoint of a run. Of the last ones, a run may have none.
 _CONFIG: Final = ("config.json",)
+_AGREE: Final = 2  # so many of the nearest ones
 _OF_ADAPTER: Final = "adapter_config.json"
 _BESIDE_IT: Final = ("generation_config.json", *base.TOKENIZER_FILES, "chat_template.jinja", "chat_template.json")
 _BECOMES: Final = {
@@ -37,12 +38,13 @@ def plan_repairs(facts: Facts, report: Report, neighbours: Sequence[Neighbour]) 
     """
     draft = Draft(facts, report)
     model = shapes_of(facts)
-    _take_from_neighbours(draft, [other for other in neighbours if other.weights and other.weights == model])
+    alike = [other for other in neighbours if other.weights and other.weights == model]
+    _take_from_neighbours(draft, alike, len(neighbours))
     write_training_state(draft, neighbours)
     amend_training_state(draft, neighbours)
     write_random_states(draft, neighbours)
     unwrap_names(draft)
-    rebuild_index(draft)
+    rebuild_index(draft, neighbours)
     return _concluded(draft)
 
 
@@ -53,7 +55,7 @@ def _concluded(draft: Draft) -> Plan:
         left = [Finding(_BECOMES.get(found.code, found.code), found.file, found.message) for found in left]
     promised = conclude(left)
     errors = [finding for finding in left if finding.severity is Severity.ERROR]
-    mended_before = bool(facts.baseline or facts.estimated)
+    mended_before = bool(facts.baseline or facts.made_up)
     if promised not in SOUND or not (promised is Verdict.COMPLETE or draft.repairs or mended_before):
         raise CannotMend("; ".join((*draft.refused, *map(_reason, _untold(errors, draft.refused)))))
     repairs = tuple(draft.repairs.values())
@@ -76,26 +78,53 @@ def _untold(errors: Sequence[Finding], refused: Sequence[str]) -> list[Finding]:
     return [e for e in errors if e.code not in told and not any(why.startswith(f"{e.file}: ") for why in refused)]
 
 
-def _take_from_neighbours(draft: Draft, alike: Sequence[Neighbour]) -> None:
-    """Configuration, tokenizer: the same in all checkpoints of one run, if their weights are those of one model."""
-    facts, report = draft.facts, draft.report
+def lacking_files(facts: Facts, report: Report) -> list[str]:
+    """Configuration and tokenizer, the same in all checkpoints of one run: what of them it lacks, or has damaged.
+
+    Also those of a tokenizer that it may never have had.
+    """
     errors = (found.file or "" for found in report.findings if found.severity is Severity.ERROR)
-    of_adapters = [file for file in errors if file.rpartition("/")[2] == _OF_ADAPTER]
-    for name in (*_CONFIG, *dict.fromkeys(of_adapters), *_BESIDE_IT):
+    broken = set(errors)
+    of_adapters = [file for file in sorted(broken) if file.rpartition("/")[2] == _OF_ADAPTER]
+    names = (*_CONFIG, *of_adapters, *_BESIDE_IT)
+    return [
+        name for name in names if name in broken or not (name in facts.inventory.names or _is_of_no_use(facts, name))
+    ]
+
+
+def _is_of_no_use(facts: Facts, name: str) -> bool:
+    """An adapter has no configuration of a model."""
+    return name in _CONFIG and facts.components.get(Component.CONFIG) is not Presence.MISSING
+
+
+def _take_from_neighbours(draft: Draft, alike: Sequence[Neighbour], asked: int) -> None:
+    """What is the same in all checkpoints of one run, if their weights are those of one model. `asked`: of so many."""
+    facts, report = draft.facts, draft.report
+    listed = {file.path: file.digest for file in facts.saved.files} if facts.saved else {}
+    for name in lacking_files(facts, report):
         broken = [found for found in report.findings if found.file == name and found.severity is Severity.ERROR]
-        if not broken and (name in facts.inventory.names or _is_of_no_use(facts, name)):
-            continue
-        source = next((other for other in alike if name in other.sound), None)
+        having = [other for other in alike if name in other.sound]
+        if not broken and _has_others(facts, name) and having[:_AGREE] != list(alike[:_AGREE]):
+            continue  # a tokenizer needs some of its files: those that all have
+        source = _source(name, having, listed.get(name))
         if source is not None:
             why = "damaged" if name in facts.inventory.names else "missing"
             work = FromNeighbour(f"{source.path}/{name}")
             draft.add(Repair(name, work, (f"{why}: copy that of {source.name}",)), broken)
         elif broken:
-            draft.refused.append(f"{name}: no other checkpoint of the same model has a sound one")
+            lack = "has a sound one" if not having else "has the one that was saved here"
+            if having and listed.get(name) is None:
+                lack = "tells which one it was: they have different ones"
+            draft.refused.append(f"{name}: no other checkpoint of the same model, of {asked} that were seen, {lack}")
 
 
-def _is_of_no_use(facts: Facts, name: str) -> bool:
-    """An adapter has no configuration of a model; what has some of a tokenizer's files has those that it needs."""
-    if name in _CONFIG:
-        return facts.components.get(Component.CONFIG) is not Presence.MISSING
+def _source(name: str, having: Sequence[Neighbour], saved: str | None) -> Neighbour | None:
+    """Whose file is taken: the very one that was saved here, where that is known; otherwise the nearest ones agree."""
+    if saved is not None:
+        return next((other for other in having if other.digests.get(name) == saved), None)
+    differ = len({other.digests.get(name) for other in having[:_AGREE]}) > 1
+    return having[0] if having and not differ else None
+
+
+def _has_others(facts: Facts, name: str) -> bool:
     return name in base.TOKENIZER_FILES and bool(facts.homes.get(Component.TOKENIZER))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood import naming
 from lastgood.facts import Component
-from lastgood.findings import MEANINGS, Code, Finding, Verdict
-from lastgood.layouts import base, hf_trainer, plain
+from lastgood.findings import MEANINGS, Code, Finding, Severity, Verdict
+from lastgood.layouts import base, counts, hf_trainer, plain
 from lastgood.mending.drafting import OF_RNG, Draft, why_not_rewritten, without_wrappers
 from lastgood.mending.words import RandomStates, Repair, State
 
@@ -47,7 +47,7 @@ def write_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
     entries = {
         "global_step": facts.step_by_name,
         "epoch": epoch,
-        naming.BASELINE: ["global_step", "epoch"],
+        naming.BASELINE: ["global_step", "epoch", *_ADDED_EMPTY],
         "best_loss": inf,
         "epoch_losses": [],
         **{key: {} for key in _ADDED_EMPTY},
@@ -111,10 +111,13 @@ def amend_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
         return
     if any(found.file == _STATE and MEANINGS[found.code].verdict is Verdict.CORRUPT for found in report.findings):
         return
-    lacking = list(_lacking_entries(facts, file.contents, neighbours))
+    step, doubt = _step_of(facts, file.contents)
+    if doubt:
+        draft.refused.append(doubt)
+    lacking = list(_lacking_entries(facts, file.contents, step, neighbours))
     entries = {key: value for key, value, _by in lacking}
-    if estimated := [key for key, _value, by in lacking if by]:
-        entries[naming.BASELINE] = [*facts.estimated, *estimated]
+    if made_up := [key for key, _value, by in lacking if by or key in _ADDED_EMPTY]:
+        entries[naming.BASELINE] = [*facts.made_up, *made_up]
     rng = [found for found in report.findings if found.code in OF_RNG]
     names = without_wrappers(facts, file, f"{plain.INNER_WEIGHTS}.")
     does = [f"add {', '.join(f'{key} {value} ({by})' if by else key for key, value, by in lacking)}"] if lacking else []
@@ -130,14 +133,28 @@ def amend_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
     draft.emptied = draft.emptied or bool(entries.keys() & _ADDED_EMPTY.keys())
 
 
+def _step_of(facts: Facts, state: Mapping[str, Any]) -> tuple[int | None, str]:
+    """The step of the save, or why nothing tells it: a folder's number may count something else."""
+    named = facts.step_by_name
+    if facts.progress.step is not None or named is None:
+        return facts.progress.step, ""
+    told = (
+        ("the optimizer", facts.optimizer.steps[-1] if facts.optimizer and facts.optimizer.steps else None),
+        ("the scheduler", facts.progress.schedule_step),
+        ("its entry `step`", counts.whole_number(state.get("step"))),
+    )
+    for who, count in told:
+        if count is not None and abs(count - named) > 1:
+            return None, f"global_step is not added: the folder's name says {named}, {who} counts {count}"
+    return named, ""
+
+
 def _lacking_entries(
-    facts: Facts, state: Mapping[str, Any], neighbours: Sequence[Neighbour]
+    facts: Facts, state: Mapping[str, Any], step: int | None, neighbours: Sequence[Neighbour]
 ) -> Iterator[tuple[str, Any, str]]:
     """Key, value, and what tells it: nothing where there is nothing to tell."""
-    told = facts.progress.step  # by other entries: a folder's number may count something else
-    if "global_step" not in state and told is None and facts.step_by_name is not None:
-        yield "global_step", facts.step_by_name, "by its name"
-    step = told if told is not None else facts.step_by_name
+    if "global_step" not in state and facts.progress.step is None and step is not None:
+        yield "global_step", step, "by its name"
     if "epoch" not in state and step is not None:
         yield "epoch", *_estimated_epoch(step, neighbours)
     if "best_loss" not in state:
@@ -152,7 +169,9 @@ def _lacking_entries(
 def write_random_states(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
     """Trainer's, of one process: several would all draw the same."""
     facts, report = draft.facts, draft.report
-    rng = [found for found in report.findings if found.code in OF_RNG]
+    broken = [found for found in report.findings if found.file == _RNG and found.severity is Severity.ERROR]
+    broken = [found for found in broken if MEANINGS[found.code].verdict is Verdict.INCOMPLETE]  # it is worth nothing
+    rng = [found for found in report.findings if found.code in OF_RNG or found in broken]
     if facts.layout != hf_trainer.LAYOUT.name or not rng:
         return
     told = (hf_trainer.recorded_processes(facts.files), facts.progress.world_size, *(n.world_size for n in neighbours))
@@ -161,6 +180,10 @@ def write_random_states(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
         draft.refused.append(f"each of {recorded} processes has random states of its own: nothing tells them")
         return
     file = facts.files.get(_RNG)
+    if any(found.code not in OF_RNG for found in broken):
+        does = ("worth nothing: write the random states of now",)
+        draft.add(Repair(_RNG, RandomStates(anew=True), does), rng)
+        return
     if file is not None and (why := why_not_rewritten(file)):
         draft.refused.append(why)
         return

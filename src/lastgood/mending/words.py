@@ -27,6 +27,8 @@ class State:
 class RandomStates:
     """Trainer's `rng_state.pth`: what is not there, as it is now."""
 
+    anew: bool = False  #: what lies there is worth nothing
+
 
 @dataclass(frozen=True, slots=True)
 class Renamed:
@@ -91,6 +93,7 @@ class Neighbour:
     world_size: int | None
     weights: Mapping[str, tuple[int, ...]]  #: shapes, by bare names; empty where they are not all there
     sound: frozenset[str]  #: its files in which nothing is wrong
+    digests: Mapping[str, str] = field(default_factory=dict)  #: of those of them that the broken one lacks
 
     @property
     def name(self) -> str:

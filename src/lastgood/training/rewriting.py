@@ -42,11 +42,9 @@ def write_state(before: str, path: str, entries: Mapping[str, Any], *, random: b
     _save(content, path)
 
 
-def write_random_states(before: str, path: str) -> None:
-    """Trainer's `rng_state.pth`: what is there, and what is missing as it is now."""
-    known = (
-        {key: value for key, value in _loaded(before).items() if value is not None} if os.path.exists(before) else {}
-    )
+def write_random_states(before: str | None, path: str) -> None:
+    """Trainer's `rng_state.pth`: what is there, and what is missing as it is now. None: nothing of it is kept."""
+    known = _known(_loaded(before)) if before is not None and os.path.exists(before) else {}
     now = rng.save_rng_states()
     own = {ours: now[theirs] for ours, theirs in _OF_TRAINER.items() if theirs in now}
     _save({**own, **known, naming.BASELINE: True}, path)
@@ -78,9 +76,9 @@ def _without_wrappers(path: str, *, parallel: bool) -> str:
 
 
 def _known(states: Any) -> dict[str, Any]:
-    """Those that are there. Of anything else than a mapping nothing tells whose states they are."""
+    """Those that can be set. Of anything else than a mapping nothing tells whose states they are."""
     found = states if isinstance(states, Mapping) else {}
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in found.items() if value is not None and rng.is_restorable(key, value)}
 
 
 def _loaded(path: str) -> Any:

@@ -70,6 +70,15 @@ def require_restorable(rng_states: Any) -> None:
         restore_rng_states(before)
 
 
+def is_restorable(name: str, state: Any) -> bool:
+    """Whether it is a state of the generator that goes by this name, as far as it can be tried here."""
+    try:
+        require_restorable({name: state})
+    except ValueError:
+        return False
+    return True
+
+
 def _set_numpy(state: Any) -> None:
     np.random.set_state(state if isinstance(state, dict) else tuple(state))  # noqa: NPY002
 
