@@ -26,8 +26,12 @@ def take_inventory(folder: str, *, inodes: bool = True) -> Inventory:
     walk = _Walk(folder, inodes=inodes)
     try:
         walk.visit("")
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except FileNotFoundError as error:
         raise NotACheckpoint(f"{folder}: no such folder") from error
+    except NotADirectoryError as error:
+        raise NotACheckpoint(
+            f"{folder} is a file, and a checkpoint is a folder: name the one that it lies in"
+        ) from error
     except PermissionError as error:
         return Inventory((), unreadable=((".", error.strerror or str(error)),))
     except OSError as error:

@@ -181,8 +181,14 @@ def test_a_name_that_is_not_text_is_listed_all_the_same(tmp_path: Path) -> None:
     assert len(look(tmp_path).fingerprint) == 32
 
 
-@pytest.mark.parametrize("name", [pytest.param("gone", id="nothing there"), pytest.param("file", id="a file")])
-def test_what_is_no_folder_is_refused(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        pytest.param("gone", "no such folder", id="nothing there"),
+        pytest.param("file", "is a file, and a checkpoint is a folder", id="a file"),
+    ],
+)
+def test_what_is_no_folder_is_refused(name: str, complaint: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
-    with pytest.raises(NotACheckpoint, match="no such folder"):
+    with pytest.raises(NotACheckpoint, match=complaint):
         look(tmp_path / name)
