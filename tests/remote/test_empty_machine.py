@@ -84,7 +84,7 @@ def test_of_several_processes_the_first_one_fetches_and_all_go_on(
     def restore(rank: int) -> str:
         manager = manager_in(place / "new/run", cloud)
         if rank:
-            manager._last_good = None  # type: ignore[assignment, method-assign]  # who else asked would fail
+            manager._asking._last_good = None  # type: ignore[assignment, method-assign]  # who else asked would fail
         start = SmallJob(Recipe(), seed=rank).restore(manager, fetch=True)
         assert start is not None
         return str(start.step)

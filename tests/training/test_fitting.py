@@ -310,6 +310,10 @@ def test_what_was_saved_under_checkpoints_is_gone_on_with(tmp_path: Path, caplog
     CheckpointManager(other / "run", settings=NOBODY).save(7, model=job.model, optimizer=job.optimizer)
     assert CheckpointManager(other, settings=NOBODY).resume(job.model) is None
     assert f"nothing is saved in {other} itself, but below it, in run" in caplog.text
+    caplog.clear()
+    CheckpointManager(other, settings=NOBODY).save(8, model=job.model, optimizer=job.optimizer)
+    assert job.resume(other).step == 8
+    assert "nothing is saved" not in caplog.text
 
 
 def test_what_lacks_a_state_is_told_at_once_and_gone_on_with_if_that_is_accepted(

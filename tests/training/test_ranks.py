@@ -25,7 +25,7 @@ def test_the_first_process_asks_and_all_load_the_same(manager: CheckpointManager
 
     def restore(rank: int) -> str:
         if rank:
-            manager._last_good = None  # type: ignore[assignment, method-assign]  # who else asked would fail
+            manager._asking._last_good = None  # type: ignore[assignment, method-assign]  # who else asked would fail
         resumed = SmallJob(Recipe(), seed=rank)
         start = resumed.restore(manager)
         assert start is not None

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from lastgood import client, durable, naming, resume
+from lastgood import client, durable, naming
 from lastgood.discovery import discover
-from lastgood.errors import LastgoodError, NoCheckpointsYet, NotACheckpoint
-from lastgood.findings import Verdict
+from lastgood.errors import LastgoodError, NotACheckpoint
 from lastgood.settings import read_settings
 from lastgood.settings_file import settings_text
 from lastgood.training import collecting, loading, one_checkpoint, preemption, ranks, rng, saving
+from lastgood.training.asking import Asking
 from lastgood.training.background import Background
 from lastgood.training.options import SaveOptions
 from lastgood.training.rotation import Rotation
 from lastgood.training.targets import Targets
-from lastgood.training.whole_folder import put_back
 from lastgood.verify import verify
 from lastgood.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from lastgood.settings import Settings
 
 _log = logging.getLogger("lastgood")
-_USUAL_FOLDER: Final = "checkpoints"  # where many trainers save below the folder that they are given
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +71,7 @@ class CheckpointManager:
         if isinstance(self._chosen, str):
             self._chosen = os.path.abspath(self._chosen)  # wherever the job may go
         self._settings = settings if settings is not None else read_settings(os.environ, settings_text())
+        self._asking = Asking(self.folder, self._settings, self.options.accept)
         self._background = Background()
         self._preemption: preemption.Preemption | None = None
         self._last_step: int | None = None
@@ -244,12 +243,12 @@ class CheckpointManager:
         return self._restored_latest(targets, wait, fetch=fetch)
 
     def _restored_latest(self, targets: Targets, wait: float, *, fetch: bool) -> Restored | None:
-        found = ranks.told_by_first(lambda: self._last_good(wait, fetch=fetch))
+        found = self._asking.last_good(wait, fetch=fetch)
         if found is None:
             return None
         for warning in found["warnings"]:
             _log.warning("%s: %s", found["name"], warning["message"])
-        with self._telling_how_it_goes(found):  # whoever named it has read every byte
+        with self._asking.telling_how_it_goes(found):  # whoever named it has read every byte
             return self._restored(client.rebased(found, self._settings.root), targets, exact=found["exact_resume"])
 
     def _restored(self, path: str, targets: Targets, *, exact: bool) -> Restored:
@@ -267,54 +266,6 @@ class CheckpointManager:
         if self._rotation is not None and os.path.dirname(path) == self.folder:
             self._rotation.protect(os.path.basename(path))
         return Restored(step=progress.pop("global_step"), path=path, exact=exact and loaded.whole, **progress)
-
-    def _last_good(self, wait: float, *, fetch: bool = False) -> Mapping[str, Any] | None:
-        settings = self._settings
-        put_back(self.folder)
-        accept = self.options.accept
-        wishes = resume.Wishes(accept=Verdict(accept or settings.accept), order=settings.order)
-        question = client.Question(
-            wishes,
-            run=naming.ROOT_FOLDER,
-            accept_as_set=accept is None and client.is_default_accept(settings),
-            wait=wait,
-            lease=client.Lease(),
-            root=settings.root,
-            fetch=client.Fetch(settings) if fetch else None,
-        )
-        for folder in (self.folder, *self._below()):
-            with suppress(NoCheckpointsYet):
-                return client.latest_held_in(folder, client.service_of(settings), question)
-        return None
-
-    def _below(self) -> Iterator[str]:
-        """Where else a job of this folder may have saved, where it has saved nothing here."""
-        runs = sorted(
-            {found.run for found in discover(self.folder).candidates if not found.copy} - {naming.ROOT_FOLDER}
-        )
-        if _USUAL_FOLDER in runs:
-            yield os.path.join(self.folder, _USUAL_FOLDER)
-        elif runs:
-            _log.warning("nothing is saved in %s itself, but below it, in %s", self.folder, ", ".join(runs))
-
-    @contextmanager
-    def _telling_how_it_goes(self, found: Mapping[str, Any]) -> Iterator[None]:
-        """Whoever ends the job says nothing of the checkpoint: then its lease runs out by itself."""
-        try:
-            yield
-        except Exception as error:
-            with suppress(Exception):  # a device that broke down must not hide why loading failed
-                self._tell(found, f"{type(error).__name__}: {error}")
-            raise
-        if (trouble := self._tell(found, None)) is not None:
-            raise LastgoodError(f"{found['name']} was not loaded everywhere: {trouble}")
-
-    def _tell(self, found: Mapping[str, Any], trouble: str | None) -> str | None:
-        """What went wrong in whichever process."""
-        trouble = ranks.trouble_of_any(trouble)
-        if ranks.is_first():
-            client.give_back(client.service_of(self._settings), found, trouble)
-        return trouble
 
     save_checkpoint = staticmethod(one_checkpoint.save_checkpoint)
     load_checkpoint = staticmethod(one_checkpoint.load_checkpoint)
