@@ -241,6 +241,11 @@ def test_several_are_summed_up_in_one_line(place: Path) -> None:
     assert printed.splitlines()[-1] == "4 checkpoints: 2 complete, 1 incomplete, 1 could not be judged"
 
 
+def test_it_is_also_a_module() -> None:
+    found = subprocess.run([sys.executable, "-m", "lastgood", "--version"], capture_output=True, text=True, check=True)
+    assert found.stdout.partition(",")[2] == run("--version")[1].partition(",")[2]
+
+
 def test_findings_are_grouped_by_severity_and_say_what_to_do(place: Path) -> None:
     write_files(place / "checkpoint-100", [file for file in hf_files(9000) if file[0] != "scheduler.pt"])
     _, printed, _ = run("verify", "checkpoint-100")

@@ -556,6 +556,14 @@ def test_what_the_save_itself_lists_is_copied_from_whoever_has_the_very_same(pla
     assert (checkpoint / name).read_text() == whole
 
 
+def test_what_the_save_does_not_list_is_not_missing(place: Path) -> None:
+    for step in (100, STEP):
+        checkpoint = make_plain_checkpoint(place / "run" / f"checkpoint-{step}", step)
+    (checkpoint / "generation_config.json").unlink()
+    listed(checkpoint)
+    assert run("fix", checkpoint)[:2] == (0, f"{checkpoint}: nothing is damaged\n")
+
+
 def test_where_the_others_differ_nothing_tells_which_one_is_right(place: Path) -> None:
     checkpoint = broken(place, HF, in_file("config.json", hurt.remove))
     (place / "run" / "checkpoint-100" / "config.json").write_text('{"hidden_size": 8, "num_attention_heads": 2}')

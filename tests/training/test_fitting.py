@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import threading
 from copy import deepcopy
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +16,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 from torchdata.stateful_dataloader import StatefulDataLoader
-from transformers.optimization import Adafactor
+from transformers.optimization import Adafactor, get_cosine_schedule_with_warmup
 
 from lastgood.errors import NoneAcceptable, NotACheckpoint
 from lastgood.findings import Verdict
@@ -230,6 +233,154 @@ def test_another_kind_of_schedule_is_no_exact_continuation(
         assert start.exact is exact
 
 
+@pytest.mark.parametrize(("now", "exact"), [(40, True), (400, False)])
+def test_a_schedule_of_other_numbers_is_no_exact_continuation(tmp_path: Path, now: int, exact: bool) -> None:
+    def job(steps: int) -> tuple[Job, Any]:
+        made = Job(torchs("AdamW"))
+        return made, get_cosine_schedule_with_warmup(made.optimizer, 3, steps)
+
+    saved, scheduler = job(40)
+    saved.train(2)
+    manager = CheckpointManager(tmp_path, settings=NOBODY)
+    manager.save(2, model=saved.model, optimizer=saved.optimizer, scheduler=scheduler)
+    resumed, scheduler = job(now)
+    start = manager.resume(resumed.model, resumed.optimizer, scheduler)
+    assert start is not None
+    assert start.exact is exact
+
+
+def changed(state: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    buffers = {number: {"momentum_buffer": change(kept["momentum_buffer"])} for number, kept in state["state"].items()}
+    return {**state, "state": buffers}
+
+
+def test_what_hooks_of_the_job_make_of_the_state_is_left_as_they_make_it(tmp_path: Path) -> None:
+    job, resumed = (Job(torchs("SGD", momentum=0.9)) for _ in range(2))
+    for optimizer in (job.optimizer, resumed.optimizer):
+        optimizer.register_state_dict_post_hook(lambda _, state: changed(state, lambda t: (9 * t).to(torch.int8)))
+        optimizer.register_load_state_dict_pre_hook(lambda _, state: changed(state, lambda t: t.float() / 9))
+    job.train(2)
+    CheckpointManager(tmp_path, settings=NOBODY).save(2, model=job.model, optimizer=job.optimizer)
+    assert not resumed.resume(tmp_path).exact
+    assert {state["momentum_buffer"].dtype for state in resumed.optimizer.state.values()} == {torch.float32}
+    resumed.train(1)
+
+
+def test_an_optimizer_that_sorts_its_parameters_by_their_names_is_left_to_it(tmp_path: Path) -> None:
+    job = Job(torchs("AdamW"))
+    job.optimizer = torch.optim.AdamW(job.model.named_parameters())
+    job.train(1)
+    CheckpointManager(tmp_path, settings=NOBODY).save(1, model=job.model, optimizer=job.optimizer)
+    resumed = Job(torchs("AdamW"))
+    resumed.optimizer = torch.optim.AdamW(list(reversed(list(resumed.model.named_parameters()))))
+
+    def by_names(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]:
+        (group,) = state["param_groups"]
+        numbers = dict(zip(group["param_names"], group["params"], strict=True))
+        names = optimizer.param_groups[0]["param_names"]
+        moments = {place: state["state"][numbers[name]] for place, name in enumerate(names)}
+        return {"state": moments, "param_groups": [{**group, "param_names": names, "params": list(range(len(names)))}]}
+
+    resumed.optimizer.register_load_state_dict_pre_hook(by_names)
+    assert resumed.resume(tmp_path).step == 1
+
+
+def test_an_optimizer_that_overrides_loading_and_rounds_is_no_exact_continuation(tmp_path: Path) -> None:
+    class Own(torch.optim.NAdam):  # type: ignore[misc]
+        def load_state_dict(self, state: Any) -> None:
+            super().load_state_dict(state)
+
+    job = Job(Own, torch.bfloat16)
+    job.train(2)
+    CheckpointManager(tmp_path, settings=NOBODY).save(2, model=job.model, optimizer=job.optimizer)
+    assert not Job(Own, torch.bfloat16).resume(tmp_path).exact
+
+
+def test_what_is_like_an_optimizer_need_not_name_its_parameters(tmp_path: Path) -> None:
+    class Like:
+        def __init__(self) -> None:
+            self.param_groups, self.count = [{"lr": 0.1}], 0
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"count": self.count, "lr": 0.1}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.count = state["count"]
+
+    model, optimizer, fresh = nn.Linear(2, 2), Like(), Like()
+    optimizer.count = 5
+    manager = CheckpointManager(tmp_path, settings=NOBODY, accept="partial")
+    manager.save(1, model=model, optimizer=optimizer)
+    assert manager.resume(model, fresh) is not None
+    assert fresh.count == 5
+
+
+def test_a_schedule_that_goes_on_without_the_optimizer_sets_its_rates(tmp_path: Path) -> None:
+    def job() -> tuple[Any, Any, Any]:
+        model = nn.Linear(6, 3)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        return model, optimizer, lr_scheduler.StepLR(optimizer, 3)
+
+    model, optimizer, scheduler = job()
+    for _ in range(6):
+        optimizer.step()
+        scheduler.step()
+    manager = CheckpointManager(tmp_path, settings=NOBODY, restore_optimizer_state=False)
+    manager.save(6, model=model, optimizer=optimizer, scheduler=scheduler)
+    model, fresh, scheduler = job()
+    manager.resume(model, fresh, scheduler)
+    assert fresh.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"] == pytest.approx(0.001)
+    assert fresh.param_groups[0]["initial_lr"] == 0.1
+
+
+def test_a_cycle_that_begins_anew_rises_to_its_own_peak(tmp_path: Path) -> None:
+    def job(peak: float) -> tuple[Any, Any, Any]:
+        model = nn.Linear(6, 3)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        return model, optimizer, lr_scheduler.OneCycleLR(optimizer, peak, 10)
+
+    manager = CheckpointManager(tmp_path, settings=NOBODY, restore_scheduler_state=False)
+    model, optimizer, scheduler = job(0.1)
+    model(torch.randn(2, 6)).sum().backward()
+    optimizer.step()
+    manager.save(1, model=model, optimizer=optimizer, scheduler=scheduler)
+    model, optimizer, scheduler = job(0.9)
+    manager.resume(model, optimizer, scheduler)
+    assert optimizer.param_groups[0]["max_lr"] == 0.9
+
+
+def test_a_thread_that_cannot_be_started_leaves_no_save_behind_that_runs_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    job = Job(torchs("SGD"))
+    manager = CheckpointManager(tmp_path, settings=NOBODY, async_save=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        path = manager.save(1, model=job.model)
+    shutil.rmtree(path)
+    manager.save(2, model=job.model)
+    manager.close()
+    assert os.listdir(tmp_path) == ["checkpoint-2"]
+
+
+def test_a_draft_that_fills_the_disk_makes_room_for_the_next_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = tmp_path / ".tmp-checkpoint-500"
+    draft.mkdir()
+    told = os.statvfs(tmp_path)
+
+    def as_the_draft_leaves_it(_path: str) -> SimpleNamespace:
+        return SimpleNamespace(f_frsize=told.f_frsize, f_bavail=0 if draft.exists() else told.f_bavail)
+
+    monkeypatch.setattr(os, "statvfs", as_the_draft_leaves_it)
+    CheckpointManager(tmp_path, settings=NOBODY).save(600, model=nn.Linear(2, 2))
+    assert os.listdir(tmp_path) == ["checkpoint-600"]
+
+
 def test_what_the_optimizer_trains_besides_the_model_ends_exactness(tmp_path: Path) -> None:
     encoder, decoder = nn.Linear(6, 4), nn.Linear(4, 3)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *decoder.parameters()])
@@ -255,11 +406,12 @@ def own(seed: int) -> torch.Generator:
         pytest.param({"generator": own(1)}, True, id="of its own"),
     ],
 )
+@pytest.mark.parametrize("kind", [StatefulDataLoader, type("Own", (StatefulDataLoader,), {})])
 def test_a_loader_that_draws_with_the_model_is_no_exact_continuation(
-    tmp_path: Path, how: dict[str, Any], exact: bool
+    tmp_path: Path, how: dict[str, Any], exact: bool, kind: Any
 ) -> None:
     def loader() -> Any:
-        return StatefulDataLoader(list(torch.arange(40.0)), 4, **how)
+        return kind(list(torch.arange(40.0)), 4, **how)
 
     job = Job(torchs("SGD"))
     job.train(1)

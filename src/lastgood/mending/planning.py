@@ -87,14 +87,16 @@ def lacking_files(facts: Facts, report: Report) -> list[str]:
     broken = set(errors)
     of_adapters = [file for file in sorted(broken) if file.rpartition("/")[2] == _OF_ADAPTER]
     names = (*_CONFIG, *of_adapters, *_BESIDE_IT)
-    return [
-        name for name in names if name in broken or not (name in facts.inventory.names or _is_of_no_use(facts, name))
-    ]
+    there = facts.inventory.names
+    return [name for name in names if name in broken or not (name in there or _was_never_there(facts, name))]
 
 
-def _is_of_no_use(facts: Facts, name: str) -> bool:
-    """An adapter has no configuration of a model."""
-    return name in _CONFIG and facts.components.get(Component.CONFIG) is not Presence.MISSING
+def _was_never_there(facts: Facts, name: str) -> bool:
+    """An adapter has no configuration of a model; and a save may list what it consists of."""
+    if name in _CONFIG:
+        return facts.components.get(Component.CONFIG) is not Presence.MISSING
+    listed = {file.path for file in facts.saved.files} if facts.saved else set()
+    return bool(listed) and name not in listed
 
 
 def _take_from_neighbours(draft: Draft, alike: Sequence[Neighbour], asked: int) -> None:

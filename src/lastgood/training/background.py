@@ -35,7 +35,8 @@ class Background:
         self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="lastgood-save")
         try:
             self._running = self._pool.submit(_logged, what, work)
-        except RuntimeError:  # Python is ending, and starts no thread any more
+        except RuntimeError:  # Python is ending, or may start no thread
+            self._pool = None  # in whose queue the work is all the same
             work()
 
     def wait(self) -> None:

@@ -136,10 +136,17 @@ def draws_with_the_model(loader: Any) -> bool:
     """Whether torchdata's loader draws, as an iteration begins, from the generator that the model draws from, or from
     that of its own sampler: resumed, it draws once more than in a run that was never interrupted.
     """
-    if not type(loader).__module__.startswith("torchdata."):
+    if is_of(loader, "accelerate"):
+        return True  # it has every process draw alike, as each iteration begins
+    if not is_of(loader, "torchdata"):
         return False
     sampler = getattr(loader, "sampler", None)
     return loader.generator is None or getattr(sampler, "generator", 0) in (None, loader.generator)
+
+
+def is_of(loader: Any, package: str) -> bool:
+    """Whether it, or what it is made from, is of this package."""
+    return any(kind.__module__.startswith(f"{package}.") for kind in type(loader).__mro__)
 
 
 def outlive_signals(worker: int, then: Callable[[int], Any] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -42,10 +43,14 @@ def require_fits(found: state.State, targets: Targets) -> None:
 
 
 def _require_optimizer_fits(saved: state.State, optimizer: Any) -> None:
+    optimizer = _own(optimizer)
+    here = getattr(optimizer, _GROUPS, None)
+    if here is None or _has_hooks(optimizer):
+        return  # it knows itself what becomes of what was saved
     try:
-        groups = list(zip(saved[_GROUPS], here := optimizer.state_dict()[_GROUPS], strict=False))
-        lengths = [[len(group["params"]) for group in each] for each in (saved[_GROUPS], here)]
-        named = [(there["param_names"], now["param_names"]) for there, now in groups if _are_named(there, now)]
+        lengths = [[len(group["params"]) for group in groups] for groups in (saved[_GROUPS], here)]
+        both = zip(saved[_GROUPS], here, strict=False)
+        named = [(there["param_names"], now["param_names"]) for there, now in both if _are_named(there, now)]
     except (TypeError, KeyError) as error:
         raise ValueError(f"the saved state of the optimizer does not fit: {type(error).__name__}: {error}") from error
     if lengths[0] != lengths[1]:
@@ -58,6 +63,17 @@ def _require_optimizer_fits(saved: state.State, optimizer: Any) -> None:
                 raise ValueError(f"the optimizer's state is of the parameter {name}, where {own} is here")
     if type(optimizer).__module__.startswith("torch.optim"):
         _require_shapes(saved, optimizer)
+
+
+def _own(optimizer: Any) -> Any:
+    """The optimizer itself, out of Accelerate's wrapper."""
+    inside = getattr(optimizer, "optimizer", None)
+    return inside if type(optimizer).__module__.startswith("accelerate.") and inside is not None else optimizer
+
+
+def _has_hooks(optimizer: Any) -> bool:
+    """Whether the job changes what is loaded: torch's own names for where it keeps such hooks."""
+    return any(getattr(optimizer, f"_optimizer_load_state_dict_{when}_hooks", None) for when in ("pre", "post"))
 
 
 def _are_named(*groups: Mapping[str, Any]) -> bool:
@@ -87,19 +103,31 @@ def _pairs(saved: state.State, optimizer: Any) -> Iterator[tuple[Mapping[str, An
             yield moments, parameter
 
 
-def keep_kinds(saved: state.State, optimizer: Any) -> None:
+def keep_kinds(saved: state.State, optimizer: Any) -> bool:
     """The states of an optimizer that was just loaded, in the kinds of numbers in which they were saved.
 
     torch rounds all but `step` to the kind of the parameter: NAdam's products, moments in float32 of bfloat16 weights.
+    False where the job has a way of its own, and something is of another kind now.
     """
+    optimizer = _own(optimizer)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        return True
+    pairs = [] if _has_hooks(optimizer) else list(_of_other_kinds(saved, optimizer))
     if type(optimizer).load_state_dict is not torch.optim.Optimizer.load_state_dict:
-        return  # it has its own way
+        return not pairs
+    for loaded, key, value in pairs:
+        loaded[key] = value.to(loaded[key].device)
+    return not _has_hooks(optimizer)
+
+
+def _of_other_kinds(saved: state.State, optimizer: Any) -> Iterator[tuple[dict[str, Any], str, Any]]:
+    """What is kept of a parameter now, the name of a tensor in it that was rounded, and the tensor as it was saved."""
     for moments, parameter in _pairs(saved, optimizer):
         loaded = optimizer.state.get(parameter, {})
         for key, value in moments.items():
             now = loaded.get(key)
             if isinstance(value, torch.Tensor) and isinstance(now, torch.Tensor) and value.dtype is not now.dtype:
-                loaded[key] = value.to(now.device)
+                yield loaded, key, value
 
 
 def kinds_of(optimizer: Any, scheduler: Any) -> dict[str, str]:
@@ -115,8 +143,17 @@ def _kind_of(part: Any, inside: str) -> str | None:
     name = type(part).__qualname__
     if name.startswith("Accelerated") and getattr(part, inside, None) is not None:
         return _kind_of(getattr(part, inside), inside)
-    parts = getattr(part, "_schedulers", None)
-    return f"{name}({', '.join(str(_kind_of(each, inside)) for each in parts)})" if parts else name
+    parts = [str(_kind_of(each, inside)) for each in getattr(part, "_schedulers", None) or ()]
+    parts += [told for each in getattr(part, "lr_lambdas", None) or () if (told := _in_words(each))]
+    return f"{name}({', '.join(parts)})" if parts else name
+
+
+def _in_words(rate: Any) -> str:
+    """Those of transformers are functions that some numbers were given to; a lambda tells nothing of itself."""
+    if not isinstance(rate, functools.partial):
+        return ""
+    numbers = [f"{key}={value}" for key, value in sorted(rate.keywords.items()) if isinstance(value, int | float)]
+    return " ".join((getattr(rate.func, "__name__", ""), *numbers))
 
 
 def differences(found: state.State, targets: Targets) -> Iterator[str]:
@@ -161,4 +198,4 @@ def _trained_besides(targets: Targets) -> int:
         return 0
     own = {id(parameter) for parameter in model.parameters()}
     groups = getattr(targets.optimizer, _GROUPS, ())
-    return sum(id(parameter) not in own for group in groups for parameter in group["params"])
+    return sum(id(parameter) not in own for group in groups for parameter in group.get("params", ()))

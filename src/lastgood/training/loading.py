@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("lastgood")
 _ALIKE: Final = 1e-9
+_OF_SCHEDULES: Final = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr", "max_momentum", "base_momentum")
 # Not there is one thing, and loading goes on without it; there and broken is another.
 _BROKEN_OFF: Final = frozenset(
     {Code.FILE_EMPTY, Code.SAFETENSORS_SHORT, Code.ZIP_SHORT, Code.JSON_SHORT, Code.SHARD_MISSING}
@@ -46,8 +47,8 @@ def load(folder: str, targets: Targets) -> Loaded:
     with undoing.as_before_on_error(targets):
         if targets.device is not None:
             targets.model.to(targets.device)
-        _restore_optimizer(found, targets, saved)
-        _restore_scheduler(found, targets, set_here)
+        restored, as_saved = _restore_optimizer(found, targets, saved)
+        _restore_scheduler(found, targets, set_here, rates=restored)
         state.restore("scaler", targets.scaler, found)
         state.restore_dataloader(targets.dataloader, found)
         rng.require_restorable(found.get(state.RNG))
@@ -60,24 +61,36 @@ def load(folder: str, targets: Targets) -> Loaded:
         _log.warning("%s", difference)
     _tell_rates(before, _rates(targets.optimizer), progress["global_step"])
     alone = ranks.count() == 1 == found.get("world_size", 1)  # random states are saved of the first process alone
-    whole = alone and fits and not differences and state.saved_in(found) == _given(targets)
+    whole = alone and fits and as_saved and not differences and state.saved_in(found) == _given(targets)
     return Loaded(progress, whole=whole)
 
 
-def _restore_optimizer(found: state.State, targets: Targets, saved: weights.Weights) -> None:
-    kept = state.restore("optimizer", targets.optimizer, found)
-    if kept and not weights.of_other_kinds(targets.model, saved):
-        fitting.keep_kinds(state.saved("optimizer", found), targets.optimizer)
+def _restore_optimizer(found: state.State, targets: Targets, saved: weights.Weights) -> tuple[bool, bool]:
+    """Whether it was restored, and whether every number of it is as it was saved."""
+    if not state.restore("optimizer", targets.optimizer, found):
+        return False, True
+    if weights.of_other_kinds(targets.model, saved):
+        return True, False
+    as_saved = fitting.keep_kinds(state.saved("optimizer", found), targets.optimizer)
+    if not as_saved:
+        _log.warning("what is loaded of the optimizer is changed by the job, or rounded to the kind of its weights")
+    return True, as_saved
 
 
-def _restore_scheduler(found: state.State, targets: Targets, set_here: list[dict[str, Any]]) -> None:
+def _restore_scheduler(found: state.State, targets: Targets, set_here: list[dict[str, Any]], *, rates: bool) -> None:
+    """`rates`: those that were saved came with the state of the optimizer."""
+    groups = getattr(targets.optimizer, "param_groups", ())
     restored = state.restore("scheduler", targets.scheduler, found)
-    if restored or (targets.scheduler is None and not targets.schedule_anew):
+    if restored and not rates:
+        groups = getattr(getattr(targets.scheduler, "optimizer", None), "param_groups", ())
+        for name, told in (("lr", "_last_lr"), ("initial_lr", "base_lrs")):
+            for group, rate in zip(groups, getattr(targets.scheduler, told, None) or (), strict=False):
+                group[name] = rate
+    elif restored or (targets.scheduler is None and not targets.schedule_anew):
         _warn_of_other_rates(found, targets, set_here)
-        return
-    # It begins with the rates that it was made with: some schedules go on from the last one.
-    for group, own in zip(getattr(targets.optimizer, "param_groups", ()), set_here, strict=False):
-        group.update(own)
+    else:  # it begins with the rates that it was made with: some schedules go on from the last one
+        for group, own in zip(groups, set_here, strict=False):
+            group.update(own)
 
 
 def _given(targets: Targets) -> set[str]:
@@ -129,9 +142,9 @@ def _rates(optimizer: Any) -> list[float]:
 
 
 def _set_rates(optimizer: Any) -> list[dict[str, Any]]:
-    """By group, the rate and the one that its schedule began with."""
+    """By group, the rate and all that a schedule keeps beside it."""
     groups = getattr(optimizer, "param_groups", ())
-    return [{name: group[name] for name in ("lr", "initial_lr") if name in group} for group in groups]
+    return [{name: group[name] for name in _OF_SCHEDULES if name in group} for group in groups]
 
 
 def _initial_rates(groups: Any) -> list[float]:

@@ -19,7 +19,7 @@ from lastgood.formats.scan import Source, scan_file
 from lastgood.inventory import take_inventory
 from lastgood.manifest import file_list_as_json
 from lastgood.training import packing, plainly, provenance, state, weights
-from lastgood.training.whole_folder import whole_folder
+from lastgood.training.whole_folder import clear_drafts, whole_folder
 from lastgood.verify import verify
 
 if TYPE_CHECKING:
@@ -30,10 +30,11 @@ _ABOUT: Final = ("epoch", "best_loss", "epoch_losses", "metrics", "batch_size", 
 
 
 def require_space(path: str, save: Save) -> None:
-    """OSError, before anything is written, where the disk has not enough room for it."""
+    """OSError, before anything is written, where the disk has not enough room. What killed saves left goes first."""
     place = os.path.dirname(path)
     while not os.path.isdir(place):
         place = os.path.dirname(place)
+    clear_drafts(place)
     disk = os.statvfs(place)
     free = disk.f_bavail * disk.f_frsize
     if free < save.bytes:

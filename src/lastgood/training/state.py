@@ -15,6 +15,7 @@ from lastgood.errors import Damaged
 from lastgood.facts import Presence
 from lastgood.layouts import base, plain
 from lastgood.training import plainly
+from lastgood.training.data import is_of
 
 _log = logging.getLogger("lastgood")
 FILE: Final = plain.STATES[0]
@@ -133,7 +134,7 @@ def require_state(dataloader: Any) -> None:
 def require_position_fits(dataloader: Any, state: State) -> None:
     """TypeError where the loader takes none; ValueError where it takes another's without a word, or falls over it."""
     require_state(dataloader)
-    if DATALOADER not in state or not type(dataloader).__module__.startswith("torchdata."):
+    if DATALOADER not in state or not is_of(dataloader, "torchdata"):
         return
     # torchdata's with loader workers, and without.
     kinds = {kind for kind in ("_snapshot", "_num_yielded") if kind in state[DATALOADER]}

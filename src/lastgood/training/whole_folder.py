@@ -45,7 +45,6 @@ def whole_folder(path: str) -> Iterator[str]:
     durable.make_folders(parent)
     put_back(parent)
     _require_replaceable(path)
-    _clear_drafts(parent, but=draft)
     with _taken(draft):
         _clear_earlier(path)
         try:
@@ -91,12 +90,11 @@ def _of_others(files: Collection[str]) -> list[str]:
     return [name for name in files if name.removesuffix(naming.BACKUP) not in known and not naming.is_ours(name)]
 
 
-def _clear_drafts(parent: str, *, but: str) -> None:
-    """What killed saves of other steps left, which may be as large as a save. Nobody holds it."""
+def clear_drafts(parent: str) -> None:
+    """What killed saves left, which may be as large as a save. Nobody holds it."""
     for name in os.listdir(parent):
         draft = os.path.join(parent, name)
-        of_step = name.startswith(_DRAFT) and naming.step_in_name(name.removeprefix(_DRAFT)) is not None
-        if not of_step or draft == but:
+        if not name.startswith(_DRAFT) or naming.step_in_name(name.removeprefix(_DRAFT)) is None:
             continue
         with contextlib.suppress(OSError):
             descriptor = os.open(draft, _FOLDER)

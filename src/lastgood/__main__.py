@@ -1,0 +1,5 @@
+"""`python -m lastgood`: as the command."""
+
+from lastgood.cli import main
+
+main()
