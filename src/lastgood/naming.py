@@ -34,6 +34,11 @@ _NUMBERED: Final = tuple(
     )
 )
 
+# Marks, logs and locks that jobs leave beside what they save: `_SUCCESS`, `DONE`, `.gitkeep`, `events.out.tfevents.1`.
+_MAY_BE_EMPTY: Final = re.compile(
+    r"(?:.*/)?(?:\.[^/]*|_?[A-Z]+|[^/]*\.(?:lock|log|md|py|out|err|done|complete|success)|events\.out\.tfevents\.[^/]*)"
+)
+
 # What people and trainers call a checkpoint that they want to have a second time.
 _COPY: Final = re.compile(
     r"""(?:checkpoint-|checkpoint_|step-|step|global_step|iter_)(\d{1,18})(?:[^0-9].*)   # checkpoint-5000.backup
@@ -97,6 +102,11 @@ def is_backup(path: str) -> bool:
 def is_ours(name: str) -> bool:
     """Whether lastgood wrote it: left out of every inventory."""
     return name.startswith(OWN_PREFIX)
+
+
+def may_be_empty(path: str) -> bool:
+    """Whether a file of this name says what it has to say by being there."""
+    return _MAY_BE_EMPTY.fullmatch(path) is not None
 
 
 def bare_names(tensors: Iterable[str]) -> dict[str, str]:

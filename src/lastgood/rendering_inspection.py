@@ -85,9 +85,12 @@ def _rows(found: Inspection) -> Iterator[tuple[str, str]]:
 
 def _optimizer(found: Inspection) -> str:
     counted, off = f"{found.optimizer_steps} steps", found.difference
+    if off is None:
+        return counted
+    who = "state" if found.report.step is not None else "name"
     if not off:
-        return f"{counted}, as its state says"
-    more = f"{abs(off)} {'more' if off > 0 else 'fewer'} than the {found.step} of its state"
+        return f"{counted}, as its {who} says"
+    more = f"{abs(off)} {'more' if off > 0 else 'fewer'} than the {found.step} of its {who}"
     return f"{counted}, {more}" + (": a usual difference" if found.optimizer_agrees else ": look into it")
 
 

@@ -36,6 +36,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger("lastgood")
 _NEEDED_FOR_EXACT_RESUME: Final = (Component.WEIGHTS, Component.OPTIMIZER, Component.SCHEDULER, Component.RNG)
 # The last one: shards of two saves may be mixed.
+_EMPTY: Final = {
+    Code.OPTIMIZER_EMPTY: Component.OPTIMIZER,
+    Code.SCHEDULER_EMPTY: Component.SCHEDULER,
+    Code.RNG_EMPTY: Component.RNG,
+    Code.TRAINING_STATE_MISSING: Component.TRAINING_STATE,
+}
 _INEXACT: Final = frozenset(
     {Code.RNG_BASELINE, Code.STATE_LEFT_OUT, Code.SHARD_STRAY, Code.PROGRESS_UNTOLD, Code.PROGRESS_ESTIMATED}
 )
@@ -263,24 +269,34 @@ def _presence(presence: Presence, homes: tuple[str, ...], files: Mapping[str, Fi
 
 
 def _components_after(findings: Iterable[Finding], facts: Facts) -> dict[Component, Presence]:
-    """What is there, but for what lies in a file that the checks found damaged."""
-    damaged = {finding.file for finding in findings if MEANINGS[finding.code].verdict is Verdict.CORRUPT}
-    return {
-        component: Presence.DAMAGED
-        if presence is Presence.PRESENT and damaged.intersection(facts.homes.get(component, ()))
-        else presence
-        for component, presence in facts.components.items()
-    }
+    """What is there, but for what lies in a file that the checks found damaged, or to hold nothing."""
+    found = list(findings)
+    damaged = {finding.file for finding in found if MEANINGS[finding.code].verdict is Verdict.CORRUPT}
+    empty = {_EMPTY[finding.code] for finding in found if finding.code in _EMPTY}
+    if facts.rng and not any(facts.rng.values()):
+        empty.add(Component.RNG)
+    components = dict(facts.components)
+    for component in (component for component, presence in components.items() if presence is Presence.PRESENT):
+        if damaged.intersection(facts.homes.get(component, ())):
+            components[component] = Presence.DAMAGED
+        elif component in empty:
+            components[component] = Presence.EMPTY
+    return components
 
 
 def _resumes_exactly(components: Mapping[Component, Presence], findings: Iterable[Finding]) -> bool:
     """Everything for a bit-for-bit continuation is there. A layout that never saves random states cannot promise it."""
-    if components.get(Component.RNG) is not Presence.PRESENT or any(finding.code in _INEXACT for finding in findings):
+    if components.get(Component.RNG) is not Presence.PRESENT or any(map(_is_inexact, findings)):
         return False
     return all(
         components.get(component) in (Presence.PRESENT, Presence.NOT_APPLICABLE)
         for component in _NEEDED_FOR_EXACT_RESUME
     )
+
+
+def _is_inexact(finding: Finding) -> bool:
+    """Also where optimizer or scheduler are of another step than the state; a folder may be called as it likes."""
+    return finding.code in _INEXACT or (finding.code is Code.STEP_DISAGREES and finding.file is not None)
 
 
 def _is_error(finding: Finding) -> bool:

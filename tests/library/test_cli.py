@@ -228,7 +228,9 @@ def test_verify_goes_through_all_paths_and_tells_the_worst(place: Path) -> None:
     write_files(place / "checkpoint-200", hf_files(200)[:-1])
     code, printed, complaint = run("verify", "checkpoint-200", "nowhere", "checkpoint-100", "--json")
     assert code == 2
-    assert [json.loads(line)["verdict"] for line in printed.splitlines()] == ["incomplete", "complete"]
+    told = [json.loads(line) for line in printed.splitlines()]
+    assert [one.get("verdict") for one in told] == ["incomplete", None, "complete"]
+    assert (told[1]["path"], "no such folder" in told[1]["error"]) == ("nowhere", True)
     assert "nowhere: no such folder" in complaint
 
 
@@ -239,6 +241,20 @@ def test_several_are_summed_up_in_one_line(place: Path) -> None:
     code, printed, _ = run("verify", "checkpoint-100", "checkpoint-200", "checkpoint-300", "nowhere")
     assert code == 2
     assert printed.splitlines()[-1] == "4 checkpoints: 2 complete, 1 incomplete, 1 could not be judged"
+
+
+def test_output_that_cannot_be_written_is_told_in_one_line(place: Path) -> None:
+    make_hf_checkpoint(place / "checkpoint-100", 100)
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "lastgood", "verify", "checkpoint-100"]
+        found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (found.returncode, found.stderr) == (2, "lastgood: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect", "latest"])
+def test_errors_are_told_as_json_too(place: Path, command: str) -> None:
+    code, printed, complaint = run(command, place / "nowhere", "--json")
+    assert (code, len(json.loads(printed)) > 0, "no such folder" in complaint) == (2, True, True)
 
 
 def test_it_is_also_a_module() -> None:

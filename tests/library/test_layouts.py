@@ -333,26 +333,30 @@ def test_a_scheduler_s_state_tells_how_often_it_was_stepped(value: Any, step: in
 
 
 EVERY: Final = {"python", "numpy", "torch", "cuda"}
+PYTHONS: Final = (3, (1, 2), None)
+TORCHS: Final = TensorFact("U8", (5056,), 5056)
 
 
 @pytest.mark.parametrize(
     ("value", "kinds"),
     [
-        pytest.param({"python": (3,), "numpy": (1,), "cpu": ROW, "cuda": [ROW]}, EVERY, id="Trainer"),
-        pytest.param({"python": (3,), "numpy": (1,), "cpu": ROW}, EVERY - {"cuda"}, id="Trainer, without a GPU"),
+        pytest.param({"python": PYTHONS, "numpy": (1,), "cpu": TORCHS, "cuda": [ROW]}, EVERY, id="Trainer"),
+        pytest.param({"python": PYTHONS, "numpy": (1,), "cpu": TORCHS}, EVERY - {"cuda"}, id="Trainer, without a GPU"),
         pytest.param(
-            {"python_rng_state": (3,), "numpy_rng_state": (1,), "torch_rng_state": ROW, "cuda_rng_state_all": [ROW]},
+            {"python_rng_state": PYTHONS, "numpy_rng_state": (1,), "torch_rng_state": TORCHS, "cuda_rng_state": ROW},
             EVERY, id="plain",
         ),
         pytest.param(
-            {"random_state": (3,), "numpy_random_seed": (1,), "torch_manual_seed": ROW, "torch_cuda_manual_seed": [1]},
+            {"random_state": PYTHONS, "numpy_random_seed": (1,),
+             "torch_manual_seed": TORCHS, "torch_cuda_manual_seed": [1]},
             EVERY, id="Accelerate",
         ),
-        pytest.param({"torch_rng_state": ROW, "initial_seed": 1}, {"torch"}, id="Forgather"),
+        pytest.param({"torch_rng_state": TORCHS, "initial_seed": 1}, {"torch"}, id="Forgather"),
         pytest.param(
             {"python": None, "numpy": (), "cpu": TensorFact("U8", (0,), 0), "cuda": []}, set(), id="all of them empty"
         ),
         pytest.param([ROW], set(), id="something else"),
+        pytest.param({"python": 5, "numpy": "x", "cpu": ROW}, set(), id="what no generator could be set to"),
     ],
 )  # fmt: skip
 def test_random_states_are_known_by_the_names_of_every_writer(value: Any, kinds: set[str]) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from lastgood.facts import Facts, FileFacts
 
+_OF_OBSERVERS: Final = (".min_val", ".max_val")  # torch.ao.quantization: infinite until one has seen something
 _FLOATS: Final = ("F", "BF", "C")
 
 
@@ -24,6 +25,7 @@ def check_numbers_are_finite(facts: Facts) -> Iterator[Finding]:
             frozenset(name for name in names if name.startswith(prefixes))
             for names in (file.numbers.nan, file.numbers.inf - file.numbers.nan)
         )
+        infinite = frozenset(name for name in infinite if not name.endswith(_OF_OBSERVERS))
         if nan:
             yield Finding(Code.NOT_A_NUMBER, file.path, f"NaN in {some(nan)}")
         if infinite:

@@ -63,7 +63,7 @@ def check_rate_is_not_zero(facts: Facts) -> Iterator[Finding]:
     if facts.optimizer and facts.optimizer.unsound_rates:
         home = home_of(facts, Component.OPTIMIZER)
         yield Finding(Code.NOT_A_NUMBER, home, f"the learning rate is {facts.optimizer.unsound_rates[0]}")
-    if facts.optimizer and facts.optimizer.rates and max(facts.optimizer.rates) < VANISHING:
+    if facts.optimizer and facts.optimizer.rates and 0 <= max(facts.optimizer.rates) < VANISHING:
         message = f"the learning rate is {max(facts.optimizer.rates):.3g}"
         yield Finding(Code.RATE_ZERO, home_of(facts, Component.OPTIMIZER), message)
 

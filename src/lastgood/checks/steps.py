@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _OF_OPTIMIZER: Final = "the optimizer counts"
 _STEPS_ALLOWED: Final = 20
 _SHARE_ALLOWED: Final = 0.1
+_MOST_STEPS_ALLOWED: Final = 100
 _STEPS_OF_DRIFT: Final = 2  # between two saves; a loss scaler skips steps, and may skip more of them
 _MOST_BATCHES_A_STEP: Final = 1024
 
@@ -122,7 +123,7 @@ def _is_too_far(facts: Facts, count: _Count, step: int) -> bool:
     """Whether it moved otherwise than the state since the previous checkpoint; without one, how far off it is."""
     earlier = _earlier_step(facts)
     if count.before is None or earlier is None or earlier >= step:
-        return abs(count.value - step) > max(_STEPS_ALLOWED, _SHARE_ALLOWED * step)
+        return abs(count.value - step) > min(max(_STEPS_ALLOWED, _SHARE_ALLOWED * step), _MOST_STEPS_ALLOWED)
     scaled = facts.components.get(Component.SCALER) is Presence.PRESENT
     least = _STEPS_ALLOWED if scaled else _STEPS_OF_DRIFT
     moved, in_step = count.value - count.before, step - earlier

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from contextlib import suppress
 
 import click
 
@@ -22,6 +23,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         code = commands(standalone_mode=False)
+        sys.stdout.flush()
     except LastgoodError as error:
         complain(str(error))
         code = (
@@ -37,4 +39,9 @@ def main() -> None:
     except BrokenPipeError:  # whoever read our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = GOOD
+    except OSError as error:  # a disk that is full, say, where the output goes
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        complain(f"the output cannot be written: {error.strerror or error}")
+        code = NOT_DONE
     sys.exit(code)

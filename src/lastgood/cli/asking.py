@@ -12,7 +12,7 @@ import click
 
 from lastgood import rendering
 from lastgood.cli.base import GOOD, PLACE, WANTING, commands, complain, service_with, settings_with
-from lastgood.errors import NoCheckpointsYet, NoneAcceptable, Unreachable
+from lastgood.errors import LastgoodError, NoCheckpointsYet, NoneAcceptable, Unreachable
 from lastgood.facts import Level
 from lastgood.findings import Verdict
 
@@ -80,12 +80,18 @@ def latest(
         raise Unreachable(
             f"{error}; start one with `lastgood up DIR`, or ask about a folder: lastgood latest DIR"
         ) from error
-    except NoCheckpointsYet:
+    except NoCheckpointsYet as refusal:
         if or_none:
             return GOOD
+        if as_json:
+            click.echo(json.dumps({"detail": str(refusal), **refusal.details}))
         raise
     except NoneAcceptable as refusal:
         return _refused(refusal, as_json=as_json)
+    except LastgoodError as error:
+        if as_json:
+            click.echo(json.dumps({"detail": str(error), **getattr(error, "details", {})}))
+        raise
     return _answered({**found, "path": client.rebased(found, settings.root)}, as_json=as_json)
 
 

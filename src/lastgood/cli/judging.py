@@ -46,6 +46,8 @@ def verify(paths: tuple[str, ...], *, verbose: bool, strict: bool, accept: str, 
         try:
             report = _judged(path, options)
         except LastgoodError as error:
+            if as_json:
+                click.echo(json.dumps({"path": path, "error": str(error)}))
             complain(str(error))
             worst = NOT_DONE
             continue
@@ -73,8 +75,13 @@ def inspect(path: str, *, level: str, accept: str, as_json: bool) -> int:
     from lastgood.rendering_inspection import inspection as rendered
     from lastgood.verify import examine
 
-    with progress_bar(path, sys.stderr) as on_bytes:
-        facts, report = examine(path, Level(level), on_bytes=on_bytes)
+    try:
+        with progress_bar(path, sys.stderr) as on_bytes:
+            facts, report = examine(path, Level(level), on_bytes=on_bytes)
+    except LastgoodError as error:
+        if as_json:
+            click.echo(json.dumps({"path": path, "error": str(error)}))
+        raise
     found = inspection.inspect(facts, report)
     if as_json:
         click.echo(json.dumps(inspection.inspection_as_json(found)))

@@ -91,7 +91,7 @@ def _problem_by_stat(entry: Entry) -> Finding | None:
     if entry.kind in ("other", "folder-link"):
         what = "a link to a folder" if entry.kind == "folder-link" else "a pipe, socket, device or dangling link"
         return Finding(Code.FILE_NOT_REGULAR, entry.path, f"{what}, where a file belongs")
-    if entry.size == 0:
+    if entry.size == 0 and not naming.may_be_empty(entry.path):
         return Finding(Code.FILE_EMPTY, entry.path, "the file has no content")
     return None
 

@@ -21,6 +21,7 @@ _ARGUMENTS: Final = "training_args.bin"
 _OPTIMIZER: Final = ("optimizer.pt", "optimizer.bin")
 _SCHEDULER: Final = "scheduler.pt"
 _SCALER: Final = "scaler.pt"
+_OF_SHARDED_TRAINING: Final = re.compile(r"pytorch_model_fsdp|optimizer_\d+/|global_step\d+/")
 _RNG: Final = re.compile(r"rng_state(?:_(\d{1,5}))?\.pth")
 
 
@@ -30,6 +31,10 @@ class HfTrainer:
     name = "hf_trainer"
 
     def recognises(self, names: frozenset[str]) -> bool:
+        if any(map(_OF_SHARDED_TRAINING.match, names)):
+            return False  # weights and optimizer lie in formats of FSDP or DeepSpeed, which are not read here
+        if _STATE not in names and names & {*base.STATES}:
+            return False  # another trainer's, beside what Trainer's `save_model` left
         return bool(names & {_STATE, _ARGUMENTS, "optimizer.pt", _SCHEDULER}) or bool(_rng_files(names))
 
     def last_file(self, names: frozenset[str]) -> str | None:  # noqa: ARG002 - the same whatever else is there

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lastgood.facts import FileFacts, OptimizerFacts
 
-STATES: Final = ("training_state.pt", "training_state.pth")
+STATES: Final = base.STATES
 _KEYS: Final = {
     Component.OPTIMIZER: ("optimizer_state_dict", "optimizer"),
     Component.SCHEDULER: ("scheduler_state_dict", "lr_scheduler"),

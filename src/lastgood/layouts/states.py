@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood import naming
 from lastgood.facts import OptimizerFacts, Presence, TensorFact
+from lastgood.formats.inert_pickle import Opaque
 from lastgood.layouts import base, counts
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from lastgood.facts import FileFacts
 
+_BYTES_OF_TORCHS: Final = 5000  # a state of the CPU's generator has 5,056
+_PARTS_OF_PYTHONS: Final = 3  # random.getstate: version, numbers, the next normal one
 _DEEPEST: Final = 4  # wrappers put the state of torch's optimizer a few levels down, or several of them side by side
 
 # The names under which the generators lie: in rng_state.pth of Trainer, in `rng_states` of a training_state.pt, in
@@ -67,7 +70,7 @@ def rng_kinds(value: Any) -> frozenset[str]:
     """Which of python, numpy, torch and cuda have a state here."""
     if not isinstance(value, dict):
         return frozenset()
-    return frozenset(kind for kind, keys in GENERATORS.items() if any(_holds(value.get(key)) for key in keys))
+    return frozenset(kind for kind, keys in GENERATORS.items() if any(_is_state(kind, value.get(key)) for key in keys))
 
 
 def is_baseline(value: Any) -> bool:
@@ -80,6 +83,15 @@ def last_rates(value: Any) -> tuple[float, ...]:
     told = value.get("_last_lr") if isinstance(value, dict) else None
     rates = [counts.number(rate) for rate in told] if isinstance(told, list | tuple) else []
     return tuple(float(rate) for rate in rates if rate is not None)
+
+
+def _is_state(kind: str, state: Any) -> bool:
+    """Whether it holds something that a generator of this kind could be set to, as far as its form tells."""
+    if kind == "torch" and isinstance(state, TensorFact):
+        return state.bytes >= _BYTES_OF_TORCHS
+    if kind == "python" and not isinstance(state, Opaque):
+        return isinstance(state, list | tuple) and len(state) == _PARTS_OF_PYTHONS
+    return not isinstance(state, int | float | str) and _holds(state)
 
 
 def _holds(state: Any) -> bool:

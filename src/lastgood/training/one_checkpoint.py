@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.facts import Component, Level, Presence
+from lastgood.findings import Code, Verdict
 from lastgood.training import collecting, loading, ranks, saving
 from lastgood.training.options import SaveOptions
 from lastgood.training.targets import Targets
@@ -13,6 +14,14 @@ from lastgood.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+# What of a component is not as it should be, although it is there.
+_OF: Final = {
+    Code.SHARD_MISSING: Component.WEIGHTS,
+    Code.RNG_INCOMPLETE: Component.RNG,
+    Code.RANKS_MISSING: Component.RNG,
+}
 
 
 def save_checkpoint(  # noqa: PLR0913, PLR0917 - the names that trainers call it by
@@ -88,10 +97,12 @@ def verify_checkpoint(checkpoint_dir: str | os.PathLike[str]) -> dict[str, bool]
 
     `lastgood.verify.verify` says more. NotACheckpoint where there is nothing to look at.
     """
-    components = verify(os.fspath(checkpoint_dir)).components
+    report = verify(os.fspath(checkpoint_dir))
     where_used = (Component.SCALER, Component.DATALOADER)
+    wrong = {_OF[finding.code] for finding in report.findings if finding.code in _OF}
+    wrong |= {Component.WEIGHTS} if report.verdict is Verdict.UNHEALTHY else set()
     return {
-        component.value: presence in (Presence.PRESENT, Presence.NOT_APPLICABLE)
-        for component, presence in components.items()
+        component.value: presence in (Presence.PRESENT, Presence.NOT_APPLICABLE) and component not in wrong
+        for component, presence in report.components.items()
         if component not in where_used or presence is not Presence.NOT_APPLICABLE
     }
