@@ -59,6 +59,8 @@ def test_formats_of_sharded_training_are_not_called_a_save_that_never_finished(t
     checkpoint = make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
     (checkpoint / name).parent.mkdir()
     (checkpoint / name).write_bytes(saved({}))
+    assert verify(str(checkpoint)).layout == "hf_trainer"
+    (checkpoint / "optimizer.pt").unlink()
     assert verify(str(checkpoint)).layout == "unknown"
 
 

@@ -31,8 +31,9 @@ class HfTrainer:
     name = "hf_trainer"
 
     def recognises(self, names: frozenset[str]) -> bool:
-        if any(map(_OF_SHARDED_TRAINING.match, names)):
-            return False  # weights and optimizer lie in formats of FSDP or DeepSpeed, which are not read here
+        own = base.weight_files(names) and names & {*_OPTIMIZER}
+        if not own and any(map(_OF_SHARDED_TRAINING.match, names)):
+            return False  # weights or optimizer lie in formats of FSDP or DeepSpeed, which are not read here
         if _STATE not in names and names & {*base.STATES}:
             return False  # another trainer's, beside what Trainer's `save_model` left
         return bool(names & {_STATE, _ARGUMENTS, "optimizer.pt", _SCHEDULER}) or bool(_rng_files(names))
