@@ -22,7 +22,7 @@ from lastgood_worker.reconciler import Reconciler
 from lastgood_worker.watching import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from lastgood.catalog import Event
@@ -40,9 +40,13 @@ class CountingJudging(Judging):
     def __init__(self, wake: threading.Event, reading: Reading) -> None:
         super().__init__(wake, time.monotonic, _NEVER, reading)
         self.read: list[str] = []
+        self.just_before: Callable[[], None] | None = None  #: done once, when the next is settled and not yet read
 
     def start(self, job: Job) -> None:
         self.read.append(job.name)
+        if self.just_before is not None:
+            self.just_before()
+            self.just_before = None
         super().start(job)
 
     def crawl(self, *, crawling: bool) -> None:

@@ -58,8 +58,8 @@ def test_what_could_not_be_read_is_tried_again_later(world: World) -> None:
 def test_what_was_read_of_a_folder_that_changed_meanwhile_is_dropped(world: World) -> None:
     world.look()
     make_hf_checkpoint(world.path(100), 100)
+    world.judging.just_before = lambda: write_file(world.path(100), *hf_files(100)[-1])
     world.advance_until_read()
-    write_file(world.path(100), *hf_files(100)[-1])
     while not (child := world.judging._child) or not child.ended:
         world.wake.wait(10)
     world.look()
