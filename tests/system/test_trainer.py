@@ -139,3 +139,30 @@ def test_the_trainers_own_rotation_raises_no_alarm(trained: Trained) -> None:
 
 def moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
+
+
+def test_a_loop_of_ones_own_goes_on_from_the_last_good_one(trained: Trained, tmp_path: Path) -> None:
+    """With everything that Trainer saved, as torch itself reads it."""
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    from lastgood.training import CheckpointManager
+
+    path = Path(trained["gpt2"]["latest"]["path"])
+    trainer = Trainer(training.model("gpt2"), TrainingArguments(str(tmp_path), use_cpu=True, report_to=[]))
+    trainer.create_optimizer_and_scheduler(STEPS)
+    manager = CheckpointManager(path.parent)
+    restored = manager.restore_latest(trainer.model, trainer.optimizer, trainer.lr_scheduler)
+    assert restored is not None
+    assert (restored.path, restored.step) == (str(path), STEPS)
+    assert torch.equal(torch.get_rng_state(), torch.load(path / "rng_state.pth", weights_only=False)["cpu"])
+    assert trainer.lr_scheduler.state_dict() == torch.load(path / "scheduler.pt")
+    saved = torch.load(path / "optimizer.pt")
+    found = trainer.optimizer.state_dict()
+    assert found["param_groups"] == saved["param_groups"]
+    assert all(
+        torch.equal(moment, saved["state"][number][name])
+        for number, moments in found["state"].items()
+        for name, moment in moments.items()
+    )
+    assert found["state"].keys() == saved["state"].keys()

@@ -331,6 +331,72 @@ def test_random_states_under_the_names_of_other_writers_are_restored(tmp_path: P
     assert draws() == expected
 
 
+def save_as_trainer_does(folder: Path, job: SmallJob) -> None:
+    folder.mkdir()
+    safetensors.torch.save_file(job.model.state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text("{}")
+    torch.save(job.optimizer.state_dict(), folder / "optimizer.pt")
+    torch.save(job.scheduler.state_dict() if job.scheduler else None, folder / "scheduler.pt")
+    random_states = zip(("python", "numpy", "cpu"), their_state(job)["rng_states"].values(), strict=True)
+    torch.save(dict(random_states), folder / "rng_state.pth")
+    logged = [{"step": 2, "loss": 9.0}, {"step": 3, "loss": 0.5}]
+    state = {"global_step": 3, "epoch": 0.25, "log_history": logged}
+    (folder / "trainer_state.json").write_text(json.dumps(state))
+
+
+def test_what_trainer_spreads_over_several_files_is_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    job = trained()
+    save_as_trainer_does(tmp_path / "checkpoint-3", job)
+    expected, drawn = job.everything(), draws()
+    other = SmallJob(Recipe(), seed=5)
+    restored = CheckpointManager(tmp_path).restore_latest(other.model, other.optimizer, other.scheduler)
+    assert draws() == drawn
+    assert restored is not None
+    assert (restored.step, restored.epoch, restored.metrics) == (3, 0.25, {"loss": 0.5})
+    assert not restored.exact
+    assert "Trainer saved it" in caplog.text
+    assert "no training state" not in caplog.text
+    found = other.everything()
+    assert {part: found[part] for part in ("weights", "optimizer")} == {
+        part: expected[part] for part in ("weights", "optimizer")
+    }
+    assert job.scheduler is not None
+    assert other.scheduler is not None
+    assert other.scheduler.state_dict() == job.scheduler.state_dict()
+
+
+def test_of_trainer_with_several_processes_the_random_states_are_those_of_the_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "checkpoint-3"
+    save_as_trainer_does(folder, trained())
+    (folder / "rng_state.pth").rename(folder / "rng_state_0.pth")
+    (folder / "rng_state_1.pth").write_bytes((folder / "rng_state_0.pth").read_bytes())
+    drawn = draws()
+    loaded(folder, SmallJob(Recipe(), seed=5))
+    assert draws() == drawn
+    assert "the number of processes was 2 when it was saved, and is 1" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "[" * 100_000])
+def test_a_state_of_trainer_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    folder = tmp_path / "checkpoint-3"
+    save_as_trainer_does(folder, trained())
+    (folder / "trainer_state.json").write_text(content)
+    for level in ("full", None):
+        with pytest.raises(Damaged):
+            loaded(folder, SmallJob(Recipe()), level=level)
+
+
+def test_trainer_with_weights_alone_gives_the_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "checkpoint-3"
+    save_as_trainer_does(folder, trained())
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        (folder / name).unlink()
+    assert loaded(folder, SmallJob(Recipe(), seed=5))["global_step"] == 3
+    assert "no state of the optimizer was saved" in caplog.text
+
+
 def test_a_pickle_that_would_run_is_refused_and_not_run(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> Any:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from lastgood.facts import FileFacts
 
-_STATE: Final = "trainer_state.json"
+STATE: Final = "trainer_state.json"
 _ARGUMENTS: Final = "training_args.bin"
 _OPTIMIZER: Final = ("optimizer.pt", "optimizer.bin")
 _SCHEDULER: Final = "scheduler.pt"
@@ -34,18 +34,18 @@ class HfTrainer:
         own = base.weight_files(names) and names & {*_OPTIMIZER}
         if not own and any(map(_OF_SHARDED_TRAINING.match, names)):
             return False  # weights or optimizer lie in formats of FSDP or DeepSpeed, which are not read here
-        if _STATE not in names and names & {*base.STATES}:
+        if STATE not in names and names & {*base.STATES}:
             return False  # another trainer's, beside what Trainer's `save_model` left
-        return bool(names & {_STATE, _ARGUMENTS, "optimizer.pt", _SCHEDULER}) or bool(_rng_files(names))
+        return bool(names & {STATE, _ARGUMENTS, "optimizer.pt", _SCHEDULER}) or bool(_rng_files(names))
 
     def last_file(self, names: frozenset[str]) -> str | None:  # noqa: ARG002 - the same whatever else is there
-        return _STATE
+        return STATE
 
     def missing(self, names: frozenset[str], files: Mapping[str, FileFacts]) -> Iterator[Finding]:
         yield from base.missing_weights(names, files)
         yield from base.missing_config(names)
-        if _STATE not in names:
-            yield Finding(Code.TRAINING_STATE_MISSING, _STATE, "the file that Trainer writes last is not there")
+        if STATE not in names:
+            yield Finding(Code.TRAINING_STATE_MISSING, STATE, "the file that Trainer writes last is not there")
         yield from _missing_ranks(names, files)
 
     def still_expected(self, names: frozenset[str]) -> Iterator[str]:
@@ -86,12 +86,23 @@ class HfTrainer:
 LAYOUT: Final = HfTrainer()
 
 
+def state_files(names: frozenset[str]) -> Mapping[str, str]:
+    """Where each state lies, by its key in a `training_state.pt`; random states: those of the first process."""
+    homes = {
+        "optimizer_state_dict": base.present(names, *_OPTIMIZER),
+        "scheduler_state_dict": base.present(names, _SCHEDULER),
+        "scaler_state_dict": base.present(names, _SCALER),
+        "rng_states": base.present(names, "rng_state.pth", "rng_state_0.pth"),
+    }
+    return {key: found[0] for key, found in homes.items() if found}
+
+
 def _homes(names: frozenset[str]) -> base.Homes:
     return {
         Component.CONFIG: base.config_files(names),
         Component.WEIGHTS: base.weight_files(names),
         Component.TOKENIZER: base.present(names, *base.TOKENIZER_FILES),
-        Component.TRAINING_STATE: base.present(names, _STATE),
+        Component.TRAINING_STATE: base.present(names, STATE),
         Component.OPTIMIZER: base.present(names, *_OPTIMIZER),
         Component.SCHEDULER: base.present(names, _SCHEDULER),
         Component.RNG: _rng_files(names),
@@ -100,11 +111,11 @@ def _homes(names: frozenset[str]) -> base.Homes:
 
 
 def _state_findings(files: Mapping[str, FileFacts]) -> Iterator[Finding]:
-    facts = files.get(_STATE)
+    facts = files.get(STATE)
     if facts and not facts.problems and facts.format == "json":
         state = facts.contents if isinstance(facts.contents, dict) else {}
         if counts.count(state.get("global_step")) is None:
-            yield Finding(Code.TRAINING_STATE_MISSING, _STATE, "it holds no training state: no global_step")
+            yield Finding(Code.TRAINING_STATE_MISSING, STATE, "it holds no training state: no global_step")
 
 
 def _rng_files(names: frozenset[str]) -> tuple[str, ...]:
@@ -119,10 +130,10 @@ def _ranks(names: frozenset[str]) -> frozenset[int]:
 def _missing_ranks(names: frozenset[str], files: Mapping[str, FileFacts]) -> Iterator[Finding]:
     """A numbered file means at least two processes. Their files may land after the one that rank 0 writes last."""
     if ranks := _ranks(names):
-        yield from base.missing_ranks(ranks, max(2, _world_size(names, files) or 0), "rng_state_{}.pth")
+        yield from base.missing_ranks(ranks, max(2, world_size(names, files) or 0), "rng_state_{}.pth")
 
 
-def _world_size(names: frozenset[str], files: Mapping[str, FileFacts]) -> int | None:
+def world_size(names: frozenset[str], files: Mapping[str, FileFacts]) -> int | None:
     """How many processes saved: as recorded in the arguments, or by the highest number among the files."""
     if not (ranks := _ranks(names)):
         return 1 if "rng_state.pth" in names else None
@@ -154,7 +165,7 @@ def _scales_its_loss(names: frozenset[str], files: Mapping[str, FileFacts]) -> b
 
 
 def _progress(names: frozenset[str], files: Mapping[str, FileFacts]) -> Progress:
-    facts = files.get(_STATE)
+    facts = files.get(STATE)
     state: Any = facts.contents if facts and isinstance(facts.contents, dict) else {}
     step, epoch = counts.count(state.get("global_step")), counts.epochs(state.get("epoch"))
     scheduler = files[_SCHEDULER].contents if _SCHEDULER in files else None
@@ -162,9 +173,9 @@ def _progress(names: frozenset[str], files: Mapping[str, FileFacts]) -> Progress
     return Progress(
         step=step,
         epoch=epoch,
-        world_size=_world_size(names, files),
+        world_size=world_size(names, files),
         schedule_step=states.schedule_step(scheduler),
-        metrics=_metrics(state),
+        metrics=metrics_in(state),
         best=_last_part(state.get("best_model_checkpoint")),
         place=places.by_fraction(step, epoch, accumulated),
         losses=counts.numbers([entry.get("loss") for entry in _logged(state)]),
@@ -177,7 +188,7 @@ def _logged(state: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [entry for entry in history if isinstance(entry, dict)] if isinstance(history, list) else []
 
 
-def _metrics(state: Mapping[str, Any]) -> dict[str, float]:
+def metrics_in(state: Mapping[str, Any]) -> dict[str, float]:
     """What `log_history` has of this very step: the loss, and what an evaluation found."""
     return {
         name: value

@@ -12,7 +12,7 @@ import torch
 from lastgood import naming
 from lastgood.checks.optimizer import LIKE_ITS_PARAMETER
 from lastgood.errors import Damaged
-from lastgood.training import data, ranks, state, weights
+from lastgood.training import data, of_trainer, ranks, state, weights
 
 if TYPE_CHECKING:
     from lastgood.training.targets import Targets
@@ -172,6 +172,8 @@ def differences(found: state.State, targets: Targets) -> Iterator[str]:
         if isinstance(saved, int) and isinstance(now, int) and saved != now:
             yield f"{what} was {saved} when it was saved, and is {now}: {so}, and the loss may jump"
     yield from _other_kinds(found, targets)
+    if found.get(of_trainer.BY_TRAINER):
+        yield "Trainer saved it, which does not save where in the data it stands: what comes next may be other data"
     if strangers := _trained_besides(targets):
         yield f"the optimizer trains {strangers} tensors that are not the model's: their values were not saved with it"
     if loader is not None and data.draws_with_the_model(loader):

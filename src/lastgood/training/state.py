@@ -14,7 +14,7 @@ from lastgood import naming
 from lastgood.errors import Damaged
 from lastgood.facts import Presence
 from lastgood.layouts import base, plain
-from lastgood.training import plainly
+from lastgood.training import of_trainer, plainly
 from lastgood.training.data import is_of
 
 _log = logging.getLogger("lastgood")
@@ -206,8 +206,12 @@ def as_number(value: Any) -> Any:
 
 
 def read_state(folder: str) -> dict[str, Any]:
-    """The training state in the folder; {} where there is none. Damaged where something else is there."""
+    """The training state in the folder, in one file or Trainer's; {} where there is none. Damaged where something else
+    is there.
+    """
     path = next((p for name in plain.STATES if os.path.isfile(p := os.path.join(folder, name))), None)
+    if path is None and (found := of_trainer.read_state(folder)):
+        return found
     if path is None:
         _log.warning("%s holds no training state: its weights alone are taken", folder)
         return {}
