@@ -52,6 +52,7 @@ __all__ = [
     "latest_in",
     "lease_wanted",
     "rebased",
+    "remarks_on",
     "resume_point",
     "service_of",
     "take_lease",
@@ -60,6 +61,7 @@ __all__ = [
 
 _log = logging.getLogger("lastgood")
 _LOOK_EVERY: Final = 0.5
+_MOST_SKIPPED: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +155,20 @@ def resume_point(  # noqa: PLR0913 - one name for each wish
         found = latest_in(os.fspath(folder), service_of(settings), question)
     except NoCheckpointsYet:
         return None
-    for warning in found["warnings"]:
-        _log.warning("%s: %s", found["name"], warning["message"])
+    for remark in remarks_on(found):
+        _log.warning("%s", remark)
     return rebased(found, settings.root)
+
+
+def remarks_on(answer: Mapping[str, Any]) -> list[str]:
+    """What a person should know of the answer: which newer ones were passed over and why, and its warnings."""
+    skipped = answer.get("skipped", ())
+    more = len(skipped) - _MOST_SKIPPED
+    return [
+        *(f"{each['name']} is newer, and is passed over: {each['message']}" for each in skipped[:_MOST_SKIPPED]),
+        *([f"and so {'is' if more == 1 else 'are'} {more} more"] if more > 0 else []),
+        *(f"{answer['name']}: {warning['message']}" for warning in answer["warnings"]),
+    ]
 
 
 def components_named(names: Iterable[str]) -> frozenset[Component]:

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import click
 
 from lastgood.facts import Level, Presence
-from lastgood.findings import Finding, Severity, Verdict
+from lastgood.findings import SOUND, Finding, Severity, Verdict
 from lastgood.wording import counted
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ MEANING: Final = {
     Verdict.CORRUPT: "bytes are wrong, or files contradict each other",
     Verdict.UNHEALTHY: "bytes are right, numbers are not",
     Verdict.UNREADABLE: "it could not be looked at",
+}
+_BY_HEADERS: Final = {
+    Verdict.COMPLETE: "everything there, as far as headers tell",
+    Verdict.PARTIAL: "some training state is missing; the rest is there, as far as headers tell",
 }
 _COLOURS: Final = {Verdict.COMPLETE: "green", Verdict.PARTIAL: "yellow"}
 _GROUPS: Final = (
@@ -96,7 +100,9 @@ def size(count: float) -> str:
 def _report_lines(found: Report, *, verbose: bool) -> Iterator[str]:
     yield click.style(found.path, bold=True)
     exact = "; a resumed run can continue bit for bit" if found.exact_resume else ""
-    yield f"  {coloured(found.verdict)}: {MEANING[found.verdict]}{exact}"
+    by_headers = found.level is Level.QUICK and found.verdict in SOUND
+    meaning = _BY_HEADERS[found.verdict] if by_headers else MEANING[found.verdict]
+    yield f"  {coloured(found.verdict)}: {meaning}{exact}"
     place = f"step {found.step}" if found.step is not None else "step not known"
     epoch = f", epoch {found.epoch:g}" if found.epoch is not None else ""
     yield f"  {place}{epoch}; layout {found.layout}"

@@ -36,6 +36,19 @@ def test_latest_prints_the_path_and_nothing_else(place: Path) -> None:
     assert run("latest", "output") == (0, f"{place}/output/checkpoint-200\n", "")
 
 
+def test_newer_ones_that_are_passed_over_are_told_beside_the_path(place: Path) -> None:
+    for step in range(1, 14):
+        folder = make_hf_checkpoint(place / f"output/checkpoint-{step}", step)
+        if step > 1:
+            (folder / "model.safetensors").write_bytes(b"")
+    code, printed, said = run("latest", "output")
+    assert (code, printed) == (0, f"{place}/output/checkpoint-1\n")
+    lines = said.splitlines()
+    assert lines[0].startswith("lastgood: warning: checkpoint-13 is newer, and is passed over: it is incomplete")
+    assert len(lines) == 11
+    assert lines[-1] == "lastgood: warning: and so are 2 more"
+
+
 def test_latest_as_json_is_the_whole_answer(place: Path) -> None:
     make_hf_checkpoint(place / "output/checkpoint-100", 100)
     code, printed, _ = run("latest", "output", "--json")
@@ -307,6 +320,34 @@ def test_a_manifest_that_cannot_be_used_is_no_silence(arguments: list[str], comp
     code, printed, complained = run("verify", "checkpoint-100", *arguments)
     assert (code, printed) == (2, "")
     assert complaint in complained
+
+
+def test_names_of_files_tell_the_terminal_nothing(place: Path) -> None:
+    folder = make_hf_checkpoint(place / "checkpoint-100", 100)
+    (folder / "\x1b]0;title\x07\u202eno\r.json").write_text("{")
+    for arguments in (["-v"], []):
+        _code, printed, _ = run("verify", "checkpoint-100", *arguments)
+        assert r"\x1b]0;title\x07\u202eno\r.json" in printed
+        assert not {"\x1b", "\x07", "\u202e", "\r"} & set(printed)
+    code, _, complaint = run("verify", "nothing\x1bhere")
+    assert code == 2
+    assert r"nothing\x1bhere" in complaint
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        pytest.param((), "COMPLETE: everything there, as far as headers tell", id="complete"),
+        pytest.param(("scheduler.pt",), "PARTIAL: some training state is missing; the rest is there", id="partial"),
+    ],
+)
+def test_a_quick_look_says_no_more_than_it_saw(place: Path, broken: tuple[str, ...], said: str) -> None:
+    folder = make_hf_checkpoint(place / "checkpoint-100", 100)
+    for name in broken:
+        (folder / name).unlink()
+    _code, printed, _ = run("verify", "checkpoint-100", "--level", "quick")
+    assert said in printed
+    assert "every byte" not in printed
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lastgood import rendering
-from lastgood.cli.base import GOOD, PLACE, WANTING, commands, complain, service_with, settings_with
+from lastgood.cli.base import (
+    GOOD,
+    PLACE,
+    WANTING,
+    answer,
+    commands,
+    complain,
+    mention,
+    service_with,
+    settings_with,
+)
 from lastgood.errors import LastgoodError, NoCheckpointsYet, NoneAcceptable, Unreachable
 from lastgood.facts import Level
 from lastgood.findings import Verdict
@@ -75,22 +85,14 @@ def latest(
         elif fetch:
             raise click.UsageError("--fetch brings a copy into a folder: name it, as in: lastgood latest DIR --fetch")
         else:
-            found = client.latest_from_service(service, question)
-    except Unreachable as error:
-        raise Unreachable(
-            f"{error}; start one with `lastgood up DIR`, or ask about a folder: lastgood latest DIR"
-        ) from error
-    except NoCheckpointsYet as refusal:
-        if or_none:
+            found = _from_service(service, question)
+    except LastgoodError as error:
+        if or_none and isinstance(error, NoCheckpointsYet):
             return GOOD
         if as_json:
-            click.echo(json.dumps({"detail": str(refusal), **refusal.details}))
-        raise
-    except NoneAcceptable as refusal:
-        return _refused(refusal, as_json=as_json)
-    except LastgoodError as error:
-        if as_json:
             click.echo(json.dumps({"detail": str(error), **getattr(error, "details", {})}))
+        if isinstance(error, NoneAcceptable):
+            return _refused(error)
         raise
     return _answered({**found, "path": client.rebased(found, settings.root)}, as_json=as_json)
 
@@ -100,7 +102,7 @@ def latest(
 def status(*, as_json: bool) -> int:
     """What is watched, what is handed out, what is in work."""
     found = service_with(settings_with()).get("/status")
-    click.echo(json.dumps(found) if as_json else rendering.status(found))
+    answer(found, rendering.status(found), as_json=as_json)
     return GOOD if found["ready"] else WANTING
 
 
@@ -114,7 +116,7 @@ def events(*, follow: bool, since: int, as_json: bool) -> int:
     while True:
         found = service.get("/events", {"since": since, "limit": 500})
         for event in found["items"]:
-            click.echo(json.dumps(event) if as_json else rendering.event(event))
+            answer(event, rendering.event(event), as_json=as_json)
             since = event["id"]
         if found["items"]:
             continue
@@ -146,25 +148,36 @@ def _asked(
     return service_with(settings, where if where and _is_url(where) else None), question
 
 
+def _from_service(service: Service, question: Question) -> dict[str, Any]:
+    from lastgood import client
+
+    try:
+        return client.latest_from_service(service, question)
+    except Unreachable as error:
+        raise Unreachable(
+            f"{error}; start one with `lastgood up DIR`, or ask about a folder: lastgood latest DIR"
+        ) from error
+
+
 def _answered(found: dict[str, Any], *, as_json: bool) -> int:
+    from lastgood.client import remarks_on
+
     click.echo(json.dumps(found) if as_json else found["path"])
-    for warning in found["warnings"]:
-        complain(f"warning: {warning['message']}")
+    for remark in remarks_on(found):
+        complain(f"warning: {remark}")
     return GOOD
 
 
-def _refused(refusal: NoneAcceptable, *, as_json: bool) -> int:
+def _refused(refusal: NoneAcceptable) -> int:
     """With every reason, and the way to use one anyway."""
-    if as_json:
-        click.echo(json.dumps({"detail": str(refusal), **refusal.details}))
     complain(str(refusal))
     refused = refusal.details.get("refused", ())
     for skipped in refused[:_MOST_REASONS]:
-        click.echo(f"  {skipped['name']}: {skipped['message']}", err=True)
+        mention(f"  {skipped['name']}: {skipped['message']}")
     if len(refused) > _MOST_REASONS:
-        click.echo(f"  and {len(refused) - _MOST_REASONS} older ones; --json tells all", err=True)
+        mention(f"  and {len(refused) - _MOST_REASONS} older ones; --json tells all")
     if command := refusal.details.get("accept_with"):
-        click.echo(f"  to use {refusal.details['best_partial']['name']} anyway: {command}", err=True)
+        mention(f"  to use {refusal.details['best_partial']['name']} anyway: {command}")
     return WANTING
 
 

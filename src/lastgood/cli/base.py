@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lastgood import __version__, rendering
+from lastgood.wording import printable
 
 if TYPE_CHECKING:
     from lastgood.calling import Service
@@ -53,9 +55,23 @@ def service_with(settings: Settings, url: str | None = None) -> Service:
 
 
 def complain(message: str) -> None:
-    click.echo(f"lastgood: {message}", err=True)
+    mention(f"lastgood: {message}")
+
+
+def mention(text: str) -> None:
+    """On standard error, beside the output."""
+    click.echo(printable(text), err=True)
+
+
+def answer(found: Any, words: str, *, as_json: bool) -> None:
+    """As JSON, where that is asked for; else in words."""
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        say(words)
 
 
 def say(text: str) -> None:
     """On standard output; in colour where that takes it."""
-    click.echo(text if rendering.takes_colour(sys.stdout, os.environ) else click.unstyle(text))
+    shown = printable(text)
+    click.echo(shown if rendering.takes_colour(sys.stdout, os.environ) else click.unstyle(shown))

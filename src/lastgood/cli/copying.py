@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from lastgood.cli.base import GOOD, NOT_DONE, PLACE, WANTING, commands, complain, say, service_with, settings_with
+from lastgood.cli.base import (
+    GOOD,
+    NOT_DONE,
+    PLACE,
+    WANTING,
+    answer,
+    commands,
+    complain,
+    say,
+    service_with,
+    settings_with,
+)
 from lastgood.cli.finding import checkpoint_meant, in_place
 from lastgood.cli.keeping import names_one
 from lastgood.errors import NoneAcceptable, RemoteError, RunAmbiguous, Unknown, Unreachable
@@ -225,7 +236,7 @@ def push(what: str, *, run: str | None, as_json: bool) -> int:
     service = service_with(settings)
     found = checkpoint_meant(service, settings, what, run, in_place)
     request = _followed(service, service.post(f"/checkpoints/{found['id']}/push"), found)
-    click.echo(json.dumps(request) if as_json else request["result"])
+    answer(request, request["result"], as_json=as_json)
     return GOOD if request["state"] == "done" else WANTING
 
 

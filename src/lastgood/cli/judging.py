@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lastgood import rendering
-from lastgood.cli.base import GOOD, NOT_DONE, PLACE, WANTING, commands, complain, say, settings_with
+from lastgood.cli.base import GOOD, NOT_DONE, PLACE, WANTING, answer, commands, complain, say, settings_with
 from lastgood.errors import LastgoodError
 from lastgood.facts import Level
 from lastgood.findings import Severity, Verdict
@@ -52,14 +51,11 @@ def verify(paths: tuple[str, ...], *, verbose: bool, strict: bool, accept: str, 
             worst = NOT_DONE
             continue
         verdicts.append(report.verdict)
-        colour = rendering.takes_colour(sys.stdout, os.environ)
-        shown = rendering.report(report, verbose=verbose, colour=colour)
-        click.echo(json.dumps(report_as_json(report)) if as_json else shown)
-        if len(paths) > 1 and not as_json:
-            click.echo()
+        shown = rendering.report(report, verbose=verbose, colour=True)
+        answer(report_as_json(report), shown + "\n" * (len(paths) > 1), as_json=as_json)
         worst = max(worst, _exit_code(report, accept=accept, strict=strict))
     if len(paths) > 1 and not as_json:
-        click.echo(rendering.summary(verdicts, len(paths) - len(verdicts)))
+        say(rendering.summary(verdicts, len(paths) - len(verdicts)))
     return worst
 
 
@@ -83,10 +79,7 @@ def inspect(path: str, *, level: str, accept: str, as_json: bool) -> int:
             click.echo(json.dumps({"path": path, "error": str(error)}))
         raise
     found = inspection.inspect(facts, report)
-    if as_json:
-        click.echo(json.dumps(inspection.inspection_as_json(found)))
-    else:
-        say(rendered(found))
+    answer(inspection.inspection_as_json(found), rendered(found), as_json=as_json)
     return _exit_code(report, accept=accept, strict=False)
 
 

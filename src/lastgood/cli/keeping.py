@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import getpass
-import json
-import os
-import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from lastgood import rendering
-from lastgood.cli.base import GOOD, WANTING, commands, service_with, settings_with
+from lastgood.cli.base import GOOD, WANTING, answer, commands, service_with, settings_with
 from lastgood.cli.finding import checkpoint_meant, in_place, to_undo
 from lastgood.errors import Unreachable
 
@@ -41,7 +38,7 @@ def pin(what: str, *, run: str | None, as_json: bool) -> int:
     service = service_with(settings)
     found = checkpoint_meant(service, settings, what, run, in_place)
     hold = service.put(f"/checkpoints/{found['id']}/pin", {"holder": _this_person()})
-    click.echo(json.dumps(hold) if as_json else f"{found['name']} of run {found['run']} is pinned by {hold['holder']}")
+    answer(hold, f"{found['name']} of run {found['run']} is pinned by {hold['holder']}", as_json=as_json)
     return GOOD
 
 
@@ -53,7 +50,7 @@ def unpin(what: str, *, run: str | None, as_json: bool) -> int:
     service = service_with(settings)
     found = checkpoint_meant(service, settings, what, run, in_place)
     service.delete(f"/checkpoints/{found['id']}/pin")
-    click.echo("null" if as_json else f"{found['name']} of run {found['run']} is not pinned")
+    answer(None, f"{found['name']} of run {found['run']} is not pinned", as_json=as_json)
     return GOOD
 
 
@@ -90,8 +87,7 @@ def retention(*, run: str | None, apply: bool, confirm: str | None, as_json: boo
     if apply:
         return _told(service, service.post("/retention/apply", {"run": run, "confirm": confirm}), as_json=as_json)
     found = service.get("/retention", {"run": run})
-    colour = rendering.takes_colour(sys.stdout, os.environ)
-    click.echo(json.dumps(found) if as_json else rendering.retention(found, colour=colour))
+    answer(found, rendering.retention(found, colour=True), as_json=as_json)
     return GOOD
 
 
@@ -106,7 +102,7 @@ def _told(service: Service, request: dict[str, Any], *, as_json: bool) -> int:
             )
         time.sleep(_LOOK_EVERY)
         request = service.get(f"/requests/{request['id']}")
-    click.echo(json.dumps(request) if as_json else request["result"])
+    answer(request, request["result"], as_json=as_json)
     return GOOD if request["state"] == "done" else WANTING
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lastgood.cli.base import GOOD, NOT_DONE, PLACE, WANTING, commands, complain, settings_with
+from lastgood.cli.base import GOOD, NOT_DONE, PLACE, WANTING, commands, complain, say, settings_with
 from lastgood.errors import CannotMend, LastgoodError, NotACheckpoint
 from lastgood.findings import SOUND, Verdict
 from lastgood.report_json import report_as_json
@@ -126,7 +126,7 @@ class _Mending:
 
     def _tell(self, line: str) -> None:
         if not self._as_json:
-            click.echo(line)
+            say(line)
 
 
 def _in_words(mended: Mended) -> str:

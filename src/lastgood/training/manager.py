@@ -246,10 +246,8 @@ class CheckpointManager:
         found = self._asking.last_good(wait, fetch=fetch)
         if found is None:
             return None
-        for skipped in found.get("skipped", ()):
-            _log.warning("%s is newer, and is passed over: %s", skipped["name"], skipped["message"])
-        for warning in found["warnings"]:
-            _log.warning("%s: %s", found["name"], warning["message"])
+        for remark in client.remarks_on(found):
+            _log.warning("%s", remark)
         with self._asking.telling_how_it_goes(found):  # whoever named it has read every byte
             return self._restored(client.rebased(found, self._settings.root), targets, exact=found["exact_resume"])
 
