@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
 from typing import Any, Final
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastgood.training import DataManager, ResumableLoader, ShuffledOrder
+from lastgood.training import DataManager, ResumableLoader, ShuffledOrder, set_seed
 from lastgood.training.data import split
 
 
@@ -137,19 +139,68 @@ def test_the_loader_itself_can_end_its_workers() -> None:
 
 
 class Noise(Numbers):
-    """Random augmentation, as workers do it."""
+    """Random augmentation by all three generators, as workers do it."""
 
     def __getitem__(self, place: int) -> Any:
-        return torch.rand(2) if super().__getitem__(place) >= 0 else None
+        drawn = random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002 - what old code draws from
+        return torch.tensor([super().__getitem__(place), *drawn], dtype=torch.float64)
 
 
-def test_what_workers_draw_is_the_same_in_an_epoch_that_another_process_begins() -> None:
-    loader = ResumableLoader(Noise(8), 2, num_workers=2)
+class NoiseByBatches(Noise):
+    """The same, for a whole batch at once."""
+
+    def __getitems__(self, places: list[int]) -> list[Any]:
+        return [self[place] for place in places]
+
+
+@pytest.mark.parametrize("kind", [Noise, NoiseByBatches])
+@pytest.mark.parametrize(
+    ("workers", "options"),
+    [
+        pytest.param(2, {}, id="as many workers"),
+        pytest.param(1, {}, id="fewer workers"),
+        pytest.param(2, {"persistent_workers": True}, id="workers that stay"),
+        pytest.param(1, {"multiprocessing_context": "spawn"}, id="workers that are not forked"),
+    ],
+)
+def test_what_workers_draw_is_the_same_wherever_another_process_goes_on(
+    kind: type[Numbers], workers: int, options: dict[str, Any]
+) -> None:
+    loader = ResumableLoader(kind(8), 2, num_workers=2)
     first, second = (torch.stack(list(loader)) for _epoch in (1, 2))
-    other = ResumableLoader(Noise(8), 2, num_workers=2)
-    other.load_state_dict({**loader.state_dict(), "epoch": 1, "position": 0})
+    other = ResumableLoader(kind(8), 2, num_workers=workers, **options)
+    other.load_state_dict({**loader.state_dict(), "epoch": 0, "position": 2})
+    assert torch.equal(torch.stack(list(other)), first[1:])
     assert torch.equal(torch.stack(list(other)), second)
-    assert not torch.equal(first, second)
+    assert not set(first[..., 1:].flatten().tolist()) & set(second[..., 1:].flatten().tolist())
+
+
+def test_in_the_jobs_own_process_samples_draw_from_the_generators_that_are_saved() -> None:
+    set_seed(3)
+    expected = (random.random(), float(np.random.rand()), float(torch.rand(())))  # noqa: NPY002
+    set_seed(3)
+    assert next(iter(ResumableLoader(Noise(8), 1)))[0, 1:].tolist() == list(expected)
+
+
+class Opened(Numbers):
+    """Samples out of a file that each worker opens for itself."""
+
+    offset = 0
+
+    def __getitem__(self, place: int) -> int:
+        return super().__getitem__(place) + self.offset
+
+
+def _open(_worker: int) -> None:
+    info = torch.utils.data.get_worker_info()
+    assert info.dataset.length == 4
+    info.dataset.offset = 100
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_what_a_worker_is_to_call_at_its_start_finds_the_samples(start: str) -> None:
+    loader = ResumableLoader(Opened(4), 2, num_workers=1, worker_init_fn=_open, multiprocessing_context=start)
+    assert sorted(torch.cat(list(loader)).tolist()) == [100, 101, 102, 103]
 
 
 def test_what_a_worker_is_to_call_at_its_start_is_called() -> None:

@@ -21,7 +21,7 @@ from transformers.optimization import Adafactor, get_cosine_schedule_with_warmup
 from lastgood.errors import NoneAcceptable, NotACheckpoint
 from lastgood.findings import Verdict
 from lastgood.settings import Settings
-from lastgood.training import CheckpointManager, set_seed
+from lastgood.training import CheckpointManager, ResumableLoader, set_seed
 from lastgood.verify import verify
 from small_job import Recipe, SmallJob
 
@@ -434,6 +434,22 @@ def test_a_position_that_was_saved_with_loader_workers_is_not_gone_on_with_witho
     manager.save(1, model=job.model, optimizer=job.optimizer, dataloader=read)
     with pytest.raises(ValueError, match="saved with none loader workers, and here are 2"):
         manager.resume(job.model, job.optimizer, dataloader=StatefulDataLoader([1], 4, num_workers=2))
+
+
+@pytest.mark.parametrize(("before", "now", "exact"), [(0, 0, True), (2, 1, True), (0, 1, False), (1, 0, False)])
+def test_samples_that_draw_in_workers_draw_otherwise_without_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, before: int, now: int, exact: bool
+) -> None:
+    model = nn.Linear(6, 3)
+    manager = CheckpointManager(tmp_path, settings=NOBODY, accept="partial")
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(6)).sum().backward()
+    optimizer.step()
+    manager.save(1, model=model, optimizer=optimizer, dataloader=ResumableLoader([1, 2], 1, num_workers=before))
+    restored = manager.resume(model, optimizer, dataloader=ResumableLoader([1, 2], 1, num_workers=now))
+    assert restored is not None
+    assert restored.exact is exact
+    assert ("samples draw otherwise" in caplog.text) is not exact
 
 
 def test_a_schedule_that_begins_anew_begins_with_its_own_rate(tmp_path: Path) -> None:

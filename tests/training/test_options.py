@@ -217,7 +217,10 @@ def test_other_pieces_of_data_and_weights_without_a_place_are_no_exact_continuat
 def test_the_weights_alone_of_another_trainer_s_save_are_no_exact_continuation(tmp_path: Path) -> None:
     make_hf_checkpoint(tmp_path / "output" / "checkpoint-5", 5)
     model = torch.nn.Linear(1, 1)
-    start = manager_of(tmp_path).resume(model, torch.optim.AdamW(model.parameters()), strict=False)
+    optimizer = torch.optim.AdamW(model.parameters())
+    with pytest.raises(ValueError, match=r"groups of \[2\]: restore_optimizer_state=False goes on without it"):
+        manager_of(tmp_path).resume(model, optimizer, strict=False)
+    start = manager_of(tmp_path, restore_optimizer_state=False).resume(model, optimizer, strict=False)
     assert start is not None
     assert (start.step, start.exact) == (5, False)
 

@@ -182,7 +182,7 @@ def verify(run: str | None, *, step: int | None, read: bool, as_json: bool) -> i
             complain(f"there are no copies in {store.remote.url()}")
         for key, why in found.broken.items():
             told = {"url": store.remote.url(key), "good": False, "problems": [why], "unread": 0}
-            say(json.dumps(told) if as_json else rendering_copies.checked(told))
+            answer(told, rendering_copies.checked(told), as_json=as_json)
         codes = [_verified(store, copy, read=read, as_json=as_json) for copy in found.copies]
     return max([*codes, WANTING if found.broken else GOOD])
 
@@ -221,7 +221,7 @@ def _verified(store: Store, copy: CloudCopy, *, read: bool, as_json: bool) -> in
         complain(str(error))
         return NOT_DONE
     told = rendering_copies.checked_as_json(checked, store.remote.url(copy.key))
-    say(json.dumps(told) if as_json else rendering_copies.checked(told))
+    answer(told, rendering_copies.checked(told), as_json=as_json)
     return GOOD if checked.good else WANTING
 
 

@@ -15,12 +15,13 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch.utils.data import DataLoader, Sampler, Subset
+from torch.utils.data import DataLoader, Sampler, Subset, get_worker_info
 
+from lastgood.training import rng
 from lastgood.training.preemption import USUAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sized
+    from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 
 _log = logging.getLogger("lastgood")
 SEED: Final = 42
@@ -94,6 +95,59 @@ class ShuffledOrder(Sampler):  # type: ignore[misc]
         self.seed, self.epoch, self.position = state["seed"], state["epoch"], state["position"]
 
 
+class _Places(Sampler):  # type: ignore[misc]
+    """Those of the order, each with what makes a worker draw the same for it in every run: seed, epoch and itself."""
+
+    def __init__(self, order: ShuffledOrder) -> None:
+        self._order = order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        seed, epoch = self._order.seed, self._order.epoch
+        return ((seed, epoch, place) for place in self._order)
+
+
+class _DrawnAlike:
+    """The samples, by what `_Places` gives; in a worker, getting one draws the same whatever was drawn before it.
+
+    In the job's own process they draw from its generators, whose states are saved. Else it is as the samples are:
+    `worker_init_fn` may open files in them.
+    """
+
+    def __init__(self, samples: Any) -> None:
+        object.__setattr__(self, "_samples", samples)
+
+    def __getitem__(self, place: tuple[int, int, int]) -> Any:
+        _begin_anew_in_a_worker(place)
+        return self._samples[place[-1]]
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(object.__getattribute__(self, "_samples"), name)
+        return partial(_several, found) if name == "__getitems__" else found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._samples, name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_samples": self._samples}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        object.__setattr__(self, "_samples", state["_samples"])
+
+
+def _several(get: Callable[[list[int]], Any], places: Sequence[tuple[int, int, int]]) -> Any:
+    """A whole batch at once, where the samples can do that."""
+    _begin_anew_in_a_worker(places[0])
+    return get([place for *_, place in places])
+
+
+def _begin_anew_in_a_worker(place: tuple[int, int, int]) -> None:
+    if get_worker_info() is not None:
+        rng.begin_anew(*place)
+
+
 class ResumableLoader:
     """Shuffled batches, in whatever number of loader workers. A new iteration goes on after the last batch given out.
 
@@ -107,14 +161,14 @@ class ResumableLoader:
         # one more than an uninterrupted run.
         self._generator = options["generator"] = _own_generator(seed)
         options["worker_init_fn"] = partial(outlive_signals, then=options.get("worker_init_fn"))
-        self._loader = DataLoader(samples, batch_size, sampler=self.order, **options)
+        self._loader = DataLoader(_DrawnAlike(samples), batch_size, sampler=_Places(self.order), **options)
 
     def __len__(self) -> int:
         """Batches in a whole epoch."""
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Any]:
-        self._generator.manual_seed(self.order.seed + self.order.epoch)  # what workers draw begins alike in each run
+        self._generator.manual_seed(self.order.seed + self.order.epoch)  # what `worker_init_fn` draws is alike
         with _workers_born_deaf_to_signals(self._loader):
             batches = iter(self._loader)
         for batch in batches:
@@ -124,8 +178,9 @@ class ResumableLoader:
         self.order.begin_next_epoch()
 
     def state_dict(self) -> dict[str, int]:
-        """That of the order, and what others need to tell how many batches that is."""
-        return {**self.order.state_dict(), "batch_size": self.batch_size, "batches": len(self)}
+        """That of the order, what others need to tell how many batches that is, and who gets the samples."""
+        sizes = {"batch_size": self.batch_size, "batches": len(self)}
+        return {**self.order.state_dict(), **sizes, "workers": self._loader.num_workers}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """ValueError where the state is that of other data, or of another loader."""

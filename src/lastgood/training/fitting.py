@@ -13,6 +13,7 @@ from lastgood import naming
 from lastgood.checks.optimizer import LIKE_ITS_PARAMETER
 from lastgood.errors import Damaged
 from lastgood.training import data, of_trainer, ranks, state, weights
+from lastgood.wording import counted
 
 if TYPE_CHECKING:
     from lastgood.training.targets import Targets
@@ -55,7 +56,8 @@ def _require_optimizer_fits(saved: state.State, optimizer: Any) -> None:
         raise ValueError(f"the saved state of the optimizer does not fit: {type(error).__name__}: {error}") from error
     if lengths[0] != lengths[1]:
         raise ValueError(
-            f"the optimizer's state is of groups of {lengths[0]} parameters, and here are groups of {lengths[1]}"
+            f"the optimizer's state is of groups of {lengths[0]} parameters, and here are groups of {lengths[1]}: "
+            "restore_optimizer_state=False goes on without it"
         )
     for there, now in named:
         for name, own in zip(_bare(there), _bare(now), strict=True):
@@ -176,11 +178,22 @@ def differences(found: state.State, targets: Targets) -> Iterator[str]:
         yield "Trainer saved it, which does not save where in the data it stands: what comes next may be other data"
     if strangers := _trained_besides(targets):
         yield f"the optimizer trains {strangers} tensors that are not the model's: their values were not saved with it"
+    yield from _other_generators(found.get(state.DATALOADER), loader)
     if loader is not None and data.draws_with_the_model(loader):
         yield (
             "the loader draws when an iteration begins, from the generator that the model uses or that it shuffles by: "
             "give it one of its own, and another one to its sampler"
         )
+
+
+def _other_generators(saved: Any, loader: Any) -> Iterator[str]:
+    """In workers samples draw from generators of their own, without them from those of the job."""
+    if not isinstance(loader, data.ResumableLoader) or not isinstance(saved, Mapping):
+        return
+    now = loader.state_dict()["workers"]
+    before = saved.get("workers", now)
+    if bool(before) != bool(now):
+        yield f"the loader had {counted(before, 'worker')} when it was saved, and has {now}: samples draw otherwise"
 
 
 def _other_kinds(found: state.State, targets: Targets) -> Iterator[str]:

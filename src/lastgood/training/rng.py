@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 from collections.abc import Mapping
@@ -25,6 +26,14 @@ def set_seed(seed: int = 42) -> None:
     random.seed(seed)
     np.random.seed(seed % _NUMPY_SEEDS)  # noqa: NPY002 - the generator that old code draws from
     torch.manual_seed(seed)  # those of all CUDA devices as well
+
+
+def begin_anew(*by: int) -> None:
+    """The generators of this process, by these numbers alone. Not those of CUDA: it is for workers that load data."""
+    number = int.from_bytes(hashlib.blake2b(repr(by).encode(), digest_size=8).digest())
+    random.seed(number)
+    np.random.seed(number % _NUMPY_SEEDS)  # noqa: NPY002 - the generator that old code draws from
+    torch.default_generator.manual_seed(number)
 
 
 def save_rng_states() -> dict[str, Any]:
