@@ -186,6 +186,7 @@ class OptimizerFacts:
     parameters: int = 0  #: how many its groups name
     options: frozenset[str] = frozenset()  #: what else its groups name
     moments: Mapping[str, TensorFact] = field(default_factory=dict)  #: `0.exp_avg` and the like
+    lacking: tuple[str, ...] = ()  #: what its next step would look for and not find, in words
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,8 @@ class Code(StrEnum):
     SHARD_STRAY = "shard-stray"
     OPTIMIZER_DISAGREES = "optimizer-disagrees"
     OPTIMIZER_STRANGE = "optimizer-strange"
+    SCHEDULER_STRANGE = "scheduler-strange"
+    RATE_NEGATIVE = "rate-negative"
     RATE_ZERO = "rate-zero"
     SCALER_MISSING = "scaler-missing"
     RNG_INCOMPLETE = "rng-incomplete"
@@ -189,6 +191,14 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.OPTIMIZER_DISAGREES: Meaning(_E, Verdict.CORRUPT, "check whether it is another model's optimizer"),
     Code.OPTIMIZER_STRANGE: Meaning(
         _W, None, "nothing, where the job trains parameters that it does not save with the model"
+    ),
+    Code.SCHEDULER_STRANGE: Meaning(
+        _W,
+        None,
+        "nothing, where a scheduler of the job's own saves it so; one of torch would begin anew without a word",
+    ),
+    Code.RATE_NEGATIVE: Meaning(
+        _E, Verdict.UNHEALTHY, "resume from an older checkpoint, and look how the schedule came below zero"
     ),
     Code.RATE_ZERO: Meaning(_I, None, "nothing: every schedule that decays to zero ends there"),
     Code.SCALER_MISSING: Meaning(_W, None, "the loss scale starts anew: a few steps may be skipped"),

@@ -43,7 +43,14 @@ _EMPTY: Final = {
     Code.TRAINING_STATE_MISSING: Component.TRAINING_STATE,
 }
 _INEXACT: Final = frozenset(
-    {Code.RNG_BASELINE, Code.STATE_LEFT_OUT, Code.SHARD_STRAY, Code.PROGRESS_UNTOLD, Code.PROGRESS_ESTIMATED}
+    {
+        Code.RNG_BASELINE,
+        Code.STATE_LEFT_OUT,
+        Code.SHARD_STRAY,
+        Code.PROGRESS_UNTOLD,
+        Code.PROGRESS_ESTIMATED,
+        Code.SCHEDULER_STRANGE,
+    }
 )
 
 

@@ -20,7 +20,7 @@ from lastgood.findings import Code, Severity, Verdict
 from lastgood.formats.payload import open_payload
 from lastgood.formats.values import read_values
 from lastgood.inventory import take_inventory
-from lastgood.layouts import states
+from lastgood.layouts import forms, states
 from lastgood.verify import outline, verify
 
 if TYPE_CHECKING:
@@ -375,6 +375,8 @@ def test_no_state_is_too_strange_to_be_looked_at(value: Any) -> None:
     facts = states.optimizer_facts(value, "", state_file())
     assert facts is None or list(facts.steps) == sorted(set(facts.steps))
     states.schedule_step(value)
+    for component in (Component.OPTIMIZER, Component.SCHEDULER, Component.SCALER):
+        list(forms.misshapen_state(component, "optimizer.pt", value))
     assert states.rng_kinds(value) <= EVERY
 
 

@@ -88,7 +88,7 @@ def test_a_quick_look_reads_no_payload(tmp_path: Path) -> None:
 def test_a_flipped_bit_far_into_a_large_record_is_found(tmp_path: Path) -> None:
     checkpoint = make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
     large = checkpoint / "optimizer.pt"
-    hurt.save_instead({"state": {0: bytes(3 << 20)}, "param_groups": [{}]})(large)
+    hurt.save_instead({"state": {0: bytes(3 << 20)}, "param_groups": [{"params": [0]}]})(large)
     hurt.flip_bit(large, (2 << 20) + 12345)
     report = verify(str(checkpoint))
     assert [(f.code, f.file) for f in report.findings if f.severity is not Severity.INFO] == [

@@ -58,6 +58,19 @@ def check_moments_fit_the_weights(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def check_states_are_whole(facts: Facts) -> Iterator[Finding]:
+    """What the optimizer keeps of a parameter is all there: its loader would take it, its next step end in an error."""
+    for lacking in facts.optimizer.lacking if facts.optimizer else ():
+        yield Finding(Code.STATE_SHAPE, home_of(facts, Component.OPTIMIZER), lacking)
+
+
+def check_rate_is_not_negative(facts: Facts) -> Iterator[Finding]:
+    """No learning rate leads away from what is to be learned. The last bits of a schedule's end may."""
+    lowest = min(facts.optimizer.rates, default=0.0) if facts.optimizer else 0.0
+    if lowest < -VANISHING:
+        yield Finding(Code.RATE_NEGATIVE, home_of(facts, Component.OPTIMIZER), f"the learning rate is {lowest:.3g}")
+
+
 def check_rate_is_not_zero(facts: Facts) -> Iterator[Finding]:
     """A learning rate is a number, and moves something: else it is the end of a schedule, or one that went wrong."""
     if facts.optimizer and facts.optimizer.unsound_rates:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from lastgood.facts import Component, OptimizerFacts, Presence, TensorFact
 from lastgood.findings import Code, Finding
 from lastgood.formats.inert_pickle import Opaque
-from lastgood.layouts import counts
+from lastgood.layouts import forms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -201,7 +201,7 @@ def optimizer_presence(value: Any, *, steps: int | None = None) -> Presence:
 
 def _promises_state(optimizer: dict[Any, Any]) -> bool:
     """Adam always has some state, SGD only with momentum. What is not torch's own state dict promises nothing."""
-    if optimizer.get("state", optimizer):
+    if not forms.holds_nothing(optimizer.get("state", optimizer)):
         return False
     groups = optimizer.get("param_groups")
     options = [group for group in groups if isinstance(group, dict)] if isinstance(groups, list) else []
@@ -235,17 +235,11 @@ def _holds_none(file: FileFacts) -> bool:
     return file.format == "torch" and file.contents is None and not file.problems
 
 
-def misshapen_state(component: Component, home: str, value: Any) -> Iterator[Finding]:
-    """What is there, and can be the state of nothing: every loader would end in the middle of it."""
-    if value is not None and not isinstance(value, dict | list | tuple | Opaque):
-        yield Finding(Code.STATE_SHAPE, home, f"the {component.value} state is no state but {counts.shortened(value)}")
-
-
 def misshapen_states(homes: Homes, files: Mapping[str, FileFacts]) -> Iterator[Finding]:
-    """As `misshapen_state`, of the components that have files of their own."""
+    """As `forms.misshapen_state`, of the components that have files of their own."""
     for component in (Component.OPTIMIZER, Component.SCHEDULER, Component.SCALER):
         for home, contents in told(homes.get(component, ()), files):
-            yield from misshapen_state(component, home, contents)
+            yield from forms.misshapen_state(component, home, contents)
 
 
 def _in_own_folder(names: frozenset[str], wanted: tuple[str, ...]) -> tuple[str, ...]:

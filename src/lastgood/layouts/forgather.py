@@ -170,7 +170,12 @@ def _optimizer(homes: tuple[str, ...], files: Mapping[str, FileFacts]) -> Optimi
     found = [facts for home in homes if home in files if (facts := _one_optimizer(files[home]))]
     if len(found) < 2:
         return next(iter(found), None)
-    return OptimizerFacts(tuple(sorted({step for facts in found for step in facts.steps})), found[0].rates)
+    return OptimizerFacts(
+        tuple(sorted({step for facts in found for step in facts.steps})),
+        found[0].rates,
+        unsound_rates=found[0].unsound_rates,
+        lacking=tuple(lacking for facts in found for lacking in facts.lacking),
+    )
 
 
 def _one_optimizer(file: FileFacts) -> OptimizerFacts | None:

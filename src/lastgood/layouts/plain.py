@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lastgood import naming
 from lastgood.facts import Component, Presence, Progress
 from lastgood.findings import Code, Finding
-from lastgood.layouts import base, counts, places, states
+from lastgood.layouts import base, counts, forms, places, states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,7 +101,7 @@ def _state_findings(home: str | None, names: frozenset[str], files: Mapping[str,
     if facts.format == "torch" and not facts.problems and not _state(names, files):
         yield Finding(Code.TRAINING_STATE_MISSING, home, "it holds no training state")
     for component in _NO_OTHER_FORM:
-        yield from base.misshapen_state(component, home, _found(component, _state(names, files))[1])
+        yield from forms.misshapen_state(component, home, _found(component, _state(names, files))[1])
 
 
 def _weights_inside(names: frozenset[str], files: Mapping[str, FileFacts]) -> bool:

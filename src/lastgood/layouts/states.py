@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lastgood import naming
 from lastgood.facts import OptimizerFacts, Presence, TensorFact
 from lastgood.formats.inert_pickle import Opaque
-from lastgood.layouts import base, counts
+from lastgood.layouts import base, counts, forms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _BYTES_OF_TORCHS: Final = 5000  # a state of the CPU's generator has 5,056
 _PARTS_OF_PYTHONS: Final = 3  # random.getstate: version, numbers, the next normal one
-_DEEPEST: Final = 4  # wrappers put the state of torch's optimizer a few levels down, or several of them side by side
+_DEEPEST: Final = 4  # schedulers are made of others
 
 # The names under which the generators lie: in rng_state.pth of Trainer, in `rng_states` of a training_state.pt, in
 # random_states_N.pkl of Accelerate.
@@ -34,7 +34,7 @@ def optimizer_facts(value: Any, prefix: str, file: FileFacts) -> OptimizerFacts 
 
     Of several optimizers in one state, what all of them tell. None where it is not the state of an optimizer.
     """
-    found = list(_optimizers(value, prefix, _DEEPEST))
+    found = list(forms.optimizers_in(value, prefix))
     if not found:
         return None
     moments: dict[str, TensorFact] = {}
@@ -47,6 +47,7 @@ def optimizer_facts(value: Any, prefix: str, file: FileFacts) -> OptimizerFacts 
         parameters=sum(_length(group.get("params")) for _path, optimizer in found for group in _groups(optimizer)),
         options=frozenset(str(name) for _path, optimizer in found for group in _groups(optimizer) for name in group),
         moments=moments,
+        lacking=tuple(lacking for _path, optimizer in found for lacking in forms.lacking_in(optimizer)),
     )
 
 
@@ -100,28 +101,12 @@ def _holds(state: Any) -> bool:
     return base.state_presence(state) is Presence.PRESENT
 
 
-def _optimizers(value: Any, path: str, levels: int) -> Iterator[tuple[str, dict[Any, Any]]]:
-    """Each state of torch's form in the value, with the path of keys to it."""
-    if isinstance(value, dict) and isinstance(value.get("param_groups"), list):
-        yield path, value
-    elif levels:
-        for key, part in _parts(value):
-            yield from _optimizers(part, f"{path}{key}.", levels - 1)
-
-
-def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
-    if isinstance(value, dict):
-        yield from value.items()
-    elif isinstance(value, list | tuple):
-        yield from enumerate(value)
-
-
 def _groups(optimizer: dict[Any, Any]) -> list[dict[Any, Any]]:
     return [group for group in optimizer["param_groups"] if isinstance(group, dict)]
 
 
 def _states(optimizer: dict[Any, Any]) -> Iterator[tuple[Any, dict[Any, Any]]]:
-    for parameter, state in _parts(optimizer.get("state")):
+    for parameter, state in forms.parts_of(optimizer.get("state")):
         if isinstance(state, dict):
             yield parameter, state
 
@@ -142,9 +127,11 @@ def _rates(optimizer: dict[Any, Any], path: str, values: Mapping[str, float]) ->
 
 
 def _unsound_rates(optimizer: dict[Any, Any]) -> Iterator[str]:
-    """Within a tensor they are found as in all others."""
-    rates = (group.get("lr") for group in _groups(optimizer))
-    yield from (str(rate) for rate in rates if isinstance(rate, float) and not isfinite(rate))
+    """Within a tensor they are found as in all others. Adafactor of others computes its own, and has None."""
+    for group in _groups(optimizer):
+        rate, of_torch = group.get("lr", 0.0), "maximize" in group
+        if (isinstance(rate, float) and not isfinite(rate)) or (of_torch and (rate is None or isinstance(rate, str))):
+            yield counts.shortened(rate)
 
 
 def told(file: FileFacts | None, state: Mapping[Any, Any], key: str) -> Any:

@@ -1,0 +1,186 @@
+"""What the saved state of an optimizer or a scheduler must be like, for its loader to take it and the next step to run.
+
+After torch/optim/optimizer.py (`load_state_dict`), adam.py (`_init_group`) and lr_scheduler.py, of torch 2.13. What
+others write is judged only where it can be the state of nothing. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Final
+
+from lastgood.facts import Component, TensorFact
+from lastgood.findings import Code, Finding
+from lastgood.formats.inert_pickle import ArrayFact, Opaque
+from lastgood.layouts import counts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_DEEPEST: Final = 4  # wrappers put the state of torch's optimizer a few levels down, or several of them side by side
+_OF_TORCH: Final = frozenset({"state", "param_groups"})
+# What torch's optimizers with a `capturable` keep of a parameter, the same of each. Where there is more, it is a
+# stranger's under the same options: in 8 bits, with factors, with another variance.
+_KEPT: Final = frozenset(
+    {"step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "mu_product", "square_avg", "momentum_buffer",
+     "grad_avg", "acc_delta", "eta", "mu", "ax", "prev", "step_size"}
+)  # fmt: skip
+_MOST: Final = 0.5
+# What schedulers count by, or compute with: torch's, timm's, DeepSpeed's, Megatron's, and what people call their own.
+_OF_SCHEDULERS: Final = re.compile(
+    r"step|epoch|iter|lr|rate|batch|update|warm|decay|sched|best|count|index|time|token|sample|cycle|factor|gamma"
+    r"|alpha|value|metric|milestone|progress|(?:^|_)[tn](?:_|$)",
+    re.IGNORECASE,
+)
+_NUMBERS_OF_SCHEDULERS: Final = ("last_epoch", "_last_lr", "base_lrs")
+
+
+def misshapen_state(component: Component, home: str, value: Any) -> Iterator[Finding]:
+    """What is there, and can be the state of nothing: every loader would end in the middle of it."""
+    if value is None or isinstance(value, Opaque):
+        return
+    if not isinstance(value, dict | list | tuple):
+        yield Finding(Code.STATE_SHAPE, home, f"the {component.value} state is no state but {counts.shortened(value)}")
+    elif component is Component.OPTIMIZER:
+        yield from _misshapen_optimizers(home, value)
+    elif component is Component.SCHEDULER:
+        yield from _misshapen_scheduler(home, value)
+
+
+def optimizers_in(value: Any, path: str, levels: int = _DEEPEST) -> Iterator[tuple[str, dict[Any, Any]]]:
+    """Each state of torch's form in the value, with the path of keys to it."""
+    if isinstance(value, dict) and isinstance(value.get("param_groups"), list):
+        yield path, value
+    elif levels:
+        for key, part in parts_of(value):
+            yield from optimizers_in(part, f"{path}{key}.", levels - 1)
+
+
+def parts_of(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, list | tuple):
+        yield from enumerate(value)
+
+
+def holds_nothing(states: Any) -> bool:
+    """Whether no parameter has a state. An empty one comes of a mere look at it, and is as good as none."""
+    if not isinstance(states, dict) or isinstance(states, Opaque):
+        return False
+    return all(isinstance(state, dict) and not isinstance(state, Opaque) and not state for state in states.values())
+
+
+def lacking_in(optimizer: Mapping[Any, Any]) -> Iterator[str]:
+    """What the next step would look for in the state of a parameter, and not find. In words, by group."""
+    states = optimizer.get("state")
+    for group in optimizer["param_groups"]:
+        if isinstance(states, dict) and isinstance(group, dict) and "capturable" in group:
+            yield from _lacking_in_group(group, states)
+
+
+def _lacking_in_group(group: Mapping[Any, Any], states: Mapping[Any, Any]) -> Iterator[str]:
+    named = group.get("params")
+    keys = [key for key in named if isinstance(key, int | str)] if isinstance(named, list | tuple) else []
+    # A parameter without a gradient has no state: it is frozen, or no batch has used it so far.
+    found = [state for key in keys if isinstance(state := states.get(key), dict) and state]
+    if any(isinstance(state, Opaque) or not state.keys() <= _KEPT for state in found):
+        return
+    for wanted in sorted(_wanted(group, found)):
+        lacking = sum(state.get(wanted) is None for state in found)
+        if lacking:
+            yield f"{lacking} of {len(found)} parameters have no {wanted}, and the next step looks for it"
+
+
+def _wanted(group: Mapping[Any, Any], states: list[dict[Any, Any]]) -> frozenset[str]:
+    """What Adam always keeps, and of the others what most parameters have."""
+    usual = frozenset(key for key in _KEPT if sum(key in state for state in states) > _MOST * len(states))
+    if not {"betas", "amsgrad"} <= group.keys():
+        return usual
+    largest = {"max_exp_avg_sq"} if group["amsgrad"] is True else set()
+    return usual | {"step", "exp_avg", "exp_avg_sq"} | largest
+
+
+def _misshapen_optimizers(home: str, value: Any) -> Iterator[Finding]:
+    for part in (value,) if isinstance(value, dict) else value:
+        if isinstance(part, dict) and not isinstance(part, Opaque) and part:
+            yield from _misshapen_optimizer(home, part)
+
+
+def _misshapen_optimizer(home: str, optimizer: dict[Any, Any]) -> Iterator[Finding]:
+    """Torch's own would be refused by torch. A stranger's may have any form, and holds something at least."""
+    complete = optimizer.keys() >= _OF_TORCH
+    if complete:
+        why = _wrong_in(optimizer)
+    elif optimizer.keys() & _OF_TORCH or not any(optimizers_in(optimizer, "")):
+        why = f"the optimizer state has no {' and no '.join(sorted(_OF_TORCH - optimizer.keys()))}"
+    else:
+        why = None
+    if why is None or _is_flattened(optimizer) or _is_wrapped(optimizer):
+        return
+    if optimizer.keys() <= _OF_TORCH or not _holds_numbers(optimizer):
+        yield Finding(Code.STATE_SHAPE, home, why)
+    elif not complete:
+        yield Finding(Code.OPTIMIZER_STRANGE, home, why, "nothing, where an optimizer of the job's own saves it so")
+
+
+def _wrong_in(optimizer: Mapping[Any, Any]) -> str | None:
+    """Why torch does not take it, although it has the two parts that it needs."""
+    states, groups = optimizer["state"], optimizer["param_groups"]
+    if not isinstance(states, dict):
+        return f"the state of its parameters is {counts.shortened(states)}"
+    if not isinstance(groups, list | tuple) or (states and not groups):
+        return f"its param_groups are {counts.shortened(groups)}"
+    if any(not isinstance(group, dict) or "params" not in group for group in groups):
+        return "one of its param_groups names no params"
+    return None
+
+
+def _is_flattened(optimizer: Mapping[Any, Any]) -> bool:
+    """torch.distributed.checkpoint can write every number of it under a name of its own: `state.fc.weight.exp_avg`."""
+    return any(isinstance(key, str) and key.startswith(("param_groups.", "state.")) for key in optimizer)
+
+
+def _is_wrapped(optimizer: Mapping[Any, Any]) -> bool:
+    """Under `state` lies a whole optimizer's."""
+    return "param_groups" not in optimizer and any(optimizers_in(optimizer.get("state"), ""))
+
+
+def _holds_numbers(value: Any, levels: int = _DEEPEST) -> bool:
+    """Whether there is a tensor in it, an array, or an object that may have one."""
+    if isinstance(value, TensorFact | ArrayFact | Opaque):
+        return True
+    return levels > 0 and any(_holds_numbers(part, levels - 1) for _key, part in parts_of(value))
+
+
+def _misshapen_scheduler(home: str, value: Any) -> Iterator[Finding]:
+    unsound = next(_unsound_numbers(value, _DEEPEST), None)
+    if unsound is not None:
+        yield Finding(Code.NOT_A_NUMBER, home, f"{unsound} in the scheduler state")
+    # torch's loaders take whatever is there, and one that finds nothing of its own begins anew without a word.
+    if value and not _counts_something(value, _DEEPEST):
+        names = counts.shortened(sorted(map(str, value))) if isinstance(value, dict) else counts.shortened(value)
+        yield Finding(Code.SCHEDULER_STRANGE, home, f"nothing that a scheduler counts by: it holds {names}")
+
+
+def _unsound_numbers(value: Any, levels: int) -> Iterator[str]:
+    """Of a scheduler, and of those that it is made of. Its `best` is infinite until something was measured."""
+    if isinstance(value, dict):
+        for name in _NUMBERS_OF_SCHEDULERS:
+            told = value.get(name)
+            numbers = told if isinstance(told, list | tuple) else (told,)
+            yield from (f"{name} is {one}" for one in numbers if isinstance(one, float) and not isfinite(one))
+    if levels:
+        inner = value.get("_schedulers") if isinstance(value, dict) else value
+        for _key, part in parts_of(inner):
+            yield from _unsound_numbers(part, levels - 1)
+
+
+def _counts_something(value: Any, levels: int) -> bool:
+    if isinstance(value, Opaque) or not isinstance(value, dict | list | tuple):
+        return not isinstance(value, str)
+    if isinstance(value, dict):
+        if any(not isinstance(key, str) or _OF_SCHEDULERS.search(key) for key in value):
+            return True
+        value = [part for part in value.values() if isinstance(part, dict | list | tuple)]
+    return levels > 0 and any(_counts_something(part, levels - 1) for part in value)

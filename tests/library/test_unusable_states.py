@@ -1,0 +1,211 @@
+"""States that torch would refuse, or fail on at the next step, are told; those of other optimizers stay as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from builders import make_hf_checkpoint, make_plain_checkpoint, plain_state, pth_files, saved, write_files
+from lastgood.facts import Component, FileFacts, Presence
+from lastgood.findings import MEANINGS, Code, Verdict
+from lastgood.layouts import forms, states
+from lastgood.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from lastgood.facts import Report
+
+NAN, INFINITE = float("nan"), float("inf")
+
+
+def trained(optimizer: Callable[..., torch.optim.Optimizer], frozen: int = 0, **options: Any) -> dict[str, Any]:
+    """What a real optimizer of torch says after three steps on four parameters, some of them frozen."""
+    parameters = [torch.nn.Parameter(torch.ones(4, 8)) for _ in range(4)]
+    made = optimizer(parameters, **{"lr": 1e-3, **options})
+    for _ in range(3):
+        for parameter in parameters[frozen:]:
+            parameter.grad = torch.ones(4, 8)
+        made.step()
+    state: dict[str, Any] = made.state_dict()
+    return state
+
+
+def without(key: str, *parameters: int, frozen: int = 0, **options: Any) -> dict[str, Any]:
+    """AdamW's state, of which these parameters have no such moment."""
+    state = trained(torch.optim.AdamW, frozen, **options)
+    for parameter in parameters:
+        del state["state"][parameter][key]
+    return state
+
+
+def with_rate(rate: Any) -> dict[str, Any]:
+    state = trained(torch.optim.AdamW)
+    state["param_groups"][0]["lr"] = rate
+    return state
+
+
+ADAMW = trained(torch.optim.AdamW)
+TENSORS = {"m": torch.ones(4, 8), "v": torch.ones(4, 8)}
+
+UNUSABLE = [
+    pytest.param({"foo": 1}, Code.STATE_SHAPE, id="nothing that an optimizer says"),
+    pytest.param({"state": ADAMW["state"]}, Code.STATE_SHAPE, id="no param_groups"),
+    pytest.param({"param_groups": ADAMW["param_groups"]}, Code.STATE_SHAPE, id="no state"),
+    pytest.param({"state": ADAMW["state"], "param_groups": []}, Code.STATE_SHAPE, id="no group"),
+    pytest.param({"state": ADAMW["state"], "param_groups": None}, Code.STATE_SHAPE, id="None for its groups"),
+    pytest.param({"state": ADAMW["state"], "param_groups": [{"lr": 0.1}]}, Code.STATE_SHAPE, id="a group of nothing"),
+    pytest.param({**ADAMW, "state": [1]}, Code.STATE_SHAPE, id="a list for the state"),
+    pytest.param({**ADAMW, "state": {n: {} for n in range(4)}}, Code.OPTIMIZER_EMPTY, id="an empty state of each"),
+    pytest.param([ADAMW, {"foo": 1}], Code.STATE_SHAPE, id="one of two says nothing"),
+    pytest.param(without("exp_avg_sq", 0, 1, 2, 3), Code.STATE_SHAPE, id="no exp_avg_sq at all"),
+    pytest.param(without("exp_avg", 0, 1, 2, 3), Code.STATE_SHAPE, id="no exp_avg at all"),
+    pytest.param(without("exp_avg_sq", 2), Code.STATE_SHAPE, id="one parameter without exp_avg_sq"),
+    pytest.param(without("exp_avg", 1, 2, 3), Code.STATE_SHAPE, id="one parameter alone with exp_avg"),
+    pytest.param(without("max_exp_avg_sq", 0, amsgrad=True), Code.STATE_SHAPE, id="amsgrad without its maximum"),
+    pytest.param(without("step", 3), Code.STATE_SHAPE, id="one parameter without its count"),
+    pytest.param({"adam": without("exp_avg", 0), "other": ADAMW}, Code.STATE_SHAPE, id="one of two by name"),
+    pytest.param(with_rate(None), Code.NOT_A_NUMBER, id="None for a rate"),
+    pytest.param(with_rate("1e-3"), Code.NOT_A_NUMBER, id="a text for a rate"),
+    pytest.param(with_rate(-1e-3), Code.RATE_NEGATIVE, id="a rate below zero"),
+    pytest.param(with_rate(torch.tensor(-1e-3)), Code.RATE_NEGATIVE, id="a rate below zero, in a tensor"),
+]  # fmt: skip
+
+
+def rmsprop_without(*parameters: int) -> dict[str, Any]:
+    state = trained(torch.optim.RMSprop, momentum=0.9)
+    for parameter in parameters:
+        del state["state"][parameter]["square_avg"]
+    return state
+
+
+def eight_bits() -> dict[str, Any]:
+    state = {n: {"step": 3, "state1": torch.ones(32).byte(), "state2": torch.ones(32).byte()} for n in range(4)}
+    return {**ADAMW, "state": state}
+
+
+def seen_beside(optimizer: dict[str, Any]) -> dict[str, Any]:
+    return {**optimizer, "state": {**optimizer["state"], 3: {}}}
+
+
+def of_options(state: dict[str, Any], **options: Any) -> dict[str, Any]:
+    return {**state, "param_groups": [{**group, **options} for group in state["param_groups"]]}
+
+
+def renamed(**names: str) -> dict[str, Any]:
+    """As an optimizer of others under Adam's options keeps its moments."""
+    of_all = ADAMW["state"].items()
+    return {**ADAMW, "state": {n: {names.get(key, key): value for key, value in one.items()} for n, one in of_all}}
+
+
+OF_USE = [
+    pytest.param(ADAMW, id="AdamW"),
+    pytest.param(trained(torch.optim.Adam, amsgrad=True), id="amsgrad"),
+    pytest.param(trained(torch.optim.AdamW, fused=True), id="fused"),
+    pytest.param(trained(torch.optim.AdamW, foreach=True), id="foreach"),
+    pytest.param(trained(torch.optim.AdamW, lr=torch.tensor(1e-3), foreach=False), id="a rate in a tensor"),
+    pytest.param(with_rate(0.0), id="a rate of zero"),
+    pytest.param(with_rate(-1e-19), id="a rate that came to zero but for its last bits"),
+    pytest.param(trained(torch.optim.AdamW, frozen=3), id="three of four frozen"),
+    pytest.param(seen_beside(trained(torch.optim.AdamW)), id="one that was only looked at"),
+    *(
+        pytest.param(trained(getattr(torch.optim, name)), id=name)
+        for name in ("NAdam", "RAdam", "Adamax", "RMSprop", "Adadelta", "Adagrad", "ASGD", "Rprop", "Adafactor", "SGD",
+                     "Muon")
+    ),
+    pytest.param(trained(torch.optim.SGD, momentum=0.9), id="SGD with momentum"),
+    pytest.param(trained(torch.optim.RMSprop, momentum=0.9, centered=True), id="RMSprop with all it has"),
+    pytest.param(eight_bits(), id="in eight bits"),
+    pytest.param(renamed(exp_avg_sq="exp_avg_var"), id="AdaBelief"),
+    pytest.param({**ADAMW, "state": {n: {"exp_avg": torch.ones(4, 8)} for n in range(4)},
+                  "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.99), "weight_decay": 0.0, "params": [0, 1, 2, 3]}]},
+                 id="Lion"),
+    pytest.param(of_options(trained(torch.optim.Adafactor), lr=None, relative_step=True) | {"param_groups": [
+        {"lr": None, "relative_step": True, "params": [0, 1, 2, 3]}]}, id="Adafactor that computes its rate"),
+    pytest.param({"zero_stage": 1, "base_optimizer_state": ADAMW, "loss_scaler": None}, id="DeepSpeed's wrapping"),
+    pytest.param({"state": ADAMW, "note": 1}, id="a wrapper that calls it state"),
+    pytest.param({"state": {"fc.weight": ADAMW["state"][0]},
+                  "param_groups": [{**ADAMW["param_groups"][0], "params": ["fc.weight"]}]}, id="by names, as FSDP"),
+    pytest.param({"state.fc.weight.exp_avg": torch.ones(4, 8), "param_groups.fc.weight.lr": 0.1}, id="flattened"),
+    pytest.param([ADAMW, ADAMW], id="a list of them"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "code"), UNUSABLE)
+@pytest.mark.parametrize("layout", ["hf", "plain", "pth"])
+def test_an_optimizer_that_no_job_can_go_on_with_is_told(layout: str, value: Any, code: Code, tmp_path: Path) -> None:
+    report = judged(tmp_path / "checkpoint-3", layout, value)
+    assert (report.verdict, report.exact_resume) == (MEANINGS[code].verdict, False)
+    assert code in {finding.code for finding in report.findings}
+    if code is not Code.NOT_A_NUMBER and code is not Code.RATE_NEGATIVE:
+        assert report.components[Component.OPTIMIZER] is not Presence.PRESENT
+
+
+@pytest.mark.parametrize("value", OF_USE)
+@pytest.mark.parametrize("layout", ["hf", "plain"])
+def test_an_optimizer_that_a_job_can_go_on_with_is_not_alarmed_of(layout: str, value: Any, tmp_path: Path) -> None:
+    report = judged(tmp_path / "checkpoint-3", layout, value)
+    assert report.verdict is Verdict.COMPLETE
+    assert not {finding.code for finding in report.findings} & {Code.STATE_SHAPE, Code.OPTIMIZER_STRANGE}
+
+
+def test_what_most_parameters_of_torch_s_other_optimizers_have_all_must_have() -> None:
+    facts = states.optimizer_facts(rmsprop_without(2), "", FileFacts("optimizer.pt", 1, "torch"))
+    assert facts is not None
+    assert facts.lacking == ("1 of 4 parameters have no square_avg, and the next step looks for it",)
+
+
+def test_an_optimizer_of_an_unknown_form_that_holds_tensors_is_only_warned_of(tmp_path: Path) -> None:
+    report = judged(tmp_path / "checkpoint-3", "plain", {**TENSORS, "t": 5})
+    assert (report.verdict, [f.code for f in report.warnings]) == (Verdict.COMPLETE, [Code.OPTIMIZER_STRANGE])
+
+
+def judged(folder: Path, layout: str, optimizer: Any) -> Report:
+    """The checkpoint of this layout with another optimizer's state in it."""
+    if layout == "pth":
+        write_files(folder, pth_files(1, 0, 3, optimizer_steps=3, optimizer_state_dict=optimizer))
+    elif layout == "hf":
+        (make_hf_checkpoint(folder, 3) / "optimizer.pt").write_bytes(saved(optimizer))
+    else:
+        state = plain_state(3) | {"optimizer_state_dict": optimizer}
+        (make_plain_checkpoint(folder, 3) / "training_state.pt").write_bytes(saved(state))
+    return verify(str(folder))
+
+
+# Schedulers
+
+
+@pytest.mark.parametrize(
+    ("value", "codes"),
+    [
+        pytest.param({"foo": 1}, [Code.SCHEDULER_STRANGE], id="nothing that a scheduler counts by"),
+        pytest.param({"foo": {"bar": "x"}}, [Code.SCHEDULER_STRANGE], id="nor below"),
+        pytest.param({"last_epoch": NAN}, [Code.NOT_A_NUMBER], id="a count that is no number"),
+        pytest.param({"last_epoch": 3, "_last_lr": [0.1, INFINITE]}, [Code.NOT_A_NUMBER], id="an infinite rate"),
+        pytest.param({"last_epoch": 3, "base_lrs": [NAN]}, [Code.NOT_A_NUMBER], id="a first rate that is no number"),
+        pytest.param({"_schedulers": [{"last_epoch": 3, "_last_lr": [NAN]}]}, [Code.NOT_A_NUMBER], id="in a chain"),
+        pytest.param({"last_epoch": 3, "best": INFINITE, "mode_worse": INFINITE}, [], id="a plateau not yet reached"),
+        pytest.param({"last_batch_iteration": 3}, [], id="DeepSpeed"),
+        pytest.param({"num_steps": 3, "max_lr": 0.1}, [], id="Megatron"),
+        pytest.param({"t": 3}, [], id="somebody's own"),
+        pytest.param({"inner": {"last_epoch": 3}}, [], id="within a wrapper"),
+        pytest.param({"state": [3, 4]}, [], id="a list of numbers"),
+        pytest.param([{"last_epoch": 3}, {"last_epoch": 3}], [], id="two of them"),
+    ],
+)  # fmt: skip
+def test_a_scheduler_s_state_is_judged_by_what_a_scheduler_can_do_with_it(value: Any, codes: list[Code]) -> None:
+    found = forms.misshapen_state(Component.SCHEDULER, "scheduler.pt", value)
+    assert [finding.code for finding in found] == codes
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"), [({"foo": 1}, Verdict.COMPLETE), ({"last_epoch": 100, "_last_lr": [NAN]}, Verdict.UNHEALTHY)]
+)
+def test_a_scheduler_of_no_use_ends_exactness(value: Any, verdict: Verdict, tmp_path: Path) -> None:
+    checkpoint = make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
+    (checkpoint / "scheduler.pt").write_bytes(saved(value))
+    report = verify(str(checkpoint))
+    assert (report.verdict, report.exact_resume) == (verdict, False)
