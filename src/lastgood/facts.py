@@ -144,6 +144,7 @@ class FileFacts:
     values: Mapping[str, float] = field(default_factory=dict)  #: of one-element tensors named `step`, `lr` or the like
     globals: frozenset[str] = frozenset()  #: named in its pickles, and not among those `weights_only=True` takes
     holes: bool = False  #: parts of it were never written
+    foreign: bool = False  #: its bytes are those of another format, or of no file, rather than damaged ones of its own
     zero_tail: int = 0  #: bytes of whole zero pages at its end, where they begin within a tensor that is not zero
 
 
@@ -250,6 +251,7 @@ class Manifest:
     rates: tuple[float, ...] = ()
     weights: Mapping[str, str] = field(default_factory=dict)  #: "F32 [2, 3]" by the tensor's name
     zero: Mapping[str, frozenset[str]] = field(default_factory=dict)  #: by file: tensors that are all zero
+    strangers: frozenset[str] = frozenset()  #: files of other formats than their names say; all others were sound
 
 
 @dataclass(frozen=True, slots=True)

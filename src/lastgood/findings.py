@@ -37,6 +37,7 @@ class Code(StrEnum):
     FILE_UNREADABLE = "file-unreadable"
     FILE_EMPTY = "file-empty"
     FILE_NOT_REGULAR = "file-not-regular"
+    FILE_NOT_UNDERSTOOD = "file-not-understood"
     LINK_LEAVES_CHECKPOINT = "link-leaves-checkpoint"
     READS_DIFFER = "reads-differ"
     STILL_BEING_WRITTEN = "still-being-written"
@@ -126,6 +127,7 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.FILE_UNREADABLE: Meaning(_E, Verdict.UNREADABLE, _PERMISSION),
     Code.FILE_EMPTY: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
     Code.FILE_NOT_REGULAR: Meaning(_E, Verdict.CORRUPT, "put a regular file in its place"),
+    Code.FILE_NOT_UNDERSTOOD: Meaning(_W, None, "nothing, where another program keeps a file of its own there"),
     Code.LINK_LEAVES_CHECKPOINT: Meaning(_W, None, "copy the file in, so that the checkpoint stands alone"),
     Code.READS_DIFFER: Meaning(
         _E, Verdict.UNREADABLE, "two readings gave different bytes: check the disk, its cable and the memory"

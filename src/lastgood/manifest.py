@@ -38,6 +38,7 @@ def manifest_of(facts: Facts) -> Manifest:
         rates=optimizer.rates if optimizer else (),
         weights={name: f"{tensor.dtype} {list(tensor.shape)}" for name, tensor in facts.weights.items()},
         zero={file.path: file.numbers.zero for file in facts.files.values() if file.numbers.zero},
+        strangers=frozenset(file.path for file in facts.files.values() if file.foreign),
     )
 
 
@@ -54,6 +55,7 @@ def manifest_as_json(manifest: Manifest) -> dict[str, Any]:
         "files": _files_as_json(manifest.files),
         "weights": dict(manifest.weights),
         "zero": {path: sorted(names) for path, names in manifest.zero.items()},
+        "strangers": sorted(manifest.strangers),
     }
 
 
@@ -78,6 +80,7 @@ def manifest_from_json(data: object) -> Manifest:
             )
             for path, names in _object(found, "zero").items()
         },
+        strangers=frozenset(_typed(path, str, "an entry of strangers") for path in _list(found, "strangers")),
     )
 
 

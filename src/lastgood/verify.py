@@ -98,7 +98,8 @@ def examine(
     loaded: tuple[Finding, ...] = ()
     try:
         read = partial(read_file, path, level=level, on_bytes=on_bytes, digest=digest, threads=threads)
-        files = {facts.path: facts for facts in _read_files(read, inventory, _known_digests(manifest, saved))}
+        found = {facts.path: facts for facts in _read_files(read, inventory, _known_digests(manifest, saved))}
+        files = layouts.excuse_strangers(inventory.names, found, manifest, previous)
         if level is Level.DEEP:
             loaded = deep.load_findings(path, files.values())
     except Unsteady as changed:
@@ -134,7 +135,8 @@ def outline(path: str, inventory: Inventory) -> Outline:
     """
     names = inventory.names
     layout = layouts.recognise(names)
-    files = {facts.path: facts for facts in _read_files(partial(read_file, path, level=Level.QUICK), inventory)}
+    found = {facts.path: facts for facts in _read_files(partial(read_file, path, level=Level.QUICK), inventory)}
+    files = layouts.excuse_strangers(names, found)
     return Outline(
         layout=layout.name,
         known=layout is not layouts.UNKNOWN,

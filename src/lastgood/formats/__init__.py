@@ -49,7 +49,8 @@ def read_file(
     """
     if problem := _problem_by_stat(entry):
         problems = () if naming.is_backup(entry.path) else (problem,)
-        return FileFacts(entry.path, entry.size, "other", problems=problems)
+        foreign = problem.code is Code.FILE_NOT_REGULAR
+        return FileFacts(entry.path, entry.size, "other", problems=problems, foreign=foreign)
     location = os.path.join(folder, entry.path)
     try:
         with open_payload(location, entry.path, entry.size) as payload:
@@ -84,6 +85,7 @@ def _facts(entry: Entry, parsed: Parsed, payload: PayloadReader) -> FileFacts:
         values=read_values(payload, parsed.tensors),
         holes=entry.sparse and payload.has_holes(),
         globals=parsed.globals,
+        foreign=parsed.foreign,
     )
 
 

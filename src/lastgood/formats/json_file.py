@@ -32,15 +32,15 @@ def parse(payload: PayloadReader, path: str) -> Parsed:
         return Parsed("json", json.loads(text))
     except json.JSONDecodeError as error:
         code = Code.JSON_SHORT if _is_cut(text, error) else Code.JSON_INVALID
-        return _broken(code, path, f"{error.msg} at line {error.lineno}, column {error.colno}")
+        return _broken(code, path, f"{error.msg} at line {error.lineno}, column {error.colno}", data)
     except UnicodeDecodeError as error:
         code = Code.JSON_SHORT if error.reason == "unexpected end of data" else Code.JSON_INVALID
-        return _broken(code, path, f"not UTF-8 text: {error.reason} at byte {error.start}")
+        return _broken(code, path, f"not UTF-8 text: {error.reason} at byte {error.start}", data)
     except RecursionError:
-        return _broken(Code.JSON_INVALID, path, "nested too deeply to be a framework's file")
+        return _broken(Code.JSON_INVALID, path, "nested too deeply to be a framework's file", data)
     except ValueError as error:
         # A number of more digits than Python turns into an integer.
-        return _broken(Code.JSON_INVALID, path, str(error))
+        return _broken(Code.JSON_INVALID, path, str(error), data)
 
 
 def _is_cut(text: str, error: json.JSONDecodeError) -> bool:
@@ -58,5 +58,15 @@ def _too_much(path: str, what: str) -> Parsed:
     return Parsed("json", None, (Finding(Code.FILE_UNREADABLE, path, f"{what} are more than JSON is read for", hint),))
 
 
-def _broken(code: Code, path: str, message: str) -> Parsed:
-    return Parsed("json", None, (Finding(code, path, message),))
+def _broken(code: Code, path: str, message: str, data: bytes) -> Parsed:
+    return Parsed(
+        "json", None, (Finding(code, path, message),), foreign=code is Code.JSON_INVALID and not _has_zeros(data)
+    )
+
+
+def _has_zeros(data: bytes) -> bool:
+    """Whether bytes of it were never written: no text has zeros in it. Other wrong ones may be of JSON Lines, comments,
+    or of anything else that somebody gave this ending.
+    """
+    begun = data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    return data.startswith(b"\0") or (begun in (b"{", b"[") and b"\0" in data)

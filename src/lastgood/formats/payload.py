@@ -48,6 +48,7 @@ class Parsed:
     ranges: tuple[Range, ...] = ()
     tensors: Mapping[str, TensorFact] = field(default_factory=dict)
     globals: frozenset[str] = frozenset()
+    foreign: bool = False
 
 
 class PayloadReader:
@@ -71,6 +72,10 @@ class PayloadReader:
             parts.append(part)
             start += len(part)
         return b"".join(parts)
+
+    def is_zero(self) -> bool:
+        """Whether every byte is zero; as much is read as it takes to know."""
+        return not any(any(self.read(start, _BLOCK)) for start in range(0, self.size, _BLOCK))
 
     def fill(self, buffer: memoryview, start: int) -> None:
         """Puts the bytes from `start` on into all of `buffer`."""

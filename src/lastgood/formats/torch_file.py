@@ -19,6 +19,7 @@ from lastgood.formats.zip_directory import (
     BrokenZip,
     check_compressed,
     check_directory,
+    ends_as_zip,
     open_directory,
     ranges_of,
 )
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 # The old format opens with its magic number, pickled: PROTO 2, LONG1 of ten bytes, STOP.
 _LEGACY_MAGIC: Final = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 _LEGACY_LENGTH_BYTES: Final = 8
+_PROTOCOL: Final = 0x80  # the first byte of a pickle, before the number of its protocol
+_PROTOCOLS: Final = range(2, 6)
 _LARGEST_PICKLE: Final = 256 << 20
 _FIRST_LOOK: Final = 1 << 20
 _NAMES_TOLD: Final = 3
@@ -46,7 +49,7 @@ def parse(payload: PayloadReader, path: str) -> Parsed:
         return _parse_zip(payload, path)
     if _LEGACY_MAGIC.startswith(magic):
         return _parse_legacy(payload, path)
-    return Parsed("torch", None, (Finding(Code.TORCH_FORMAT, path, "its first bytes are not those of a torch file"),))
+    return _parse_other(payload, path)
 
 
 def parse_if_torch(payload: PayloadReader, path: str) -> Parsed:
@@ -55,6 +58,29 @@ def parse_if_torch(payload: PayloadReader, path: str) -> Parsed:
     if magic.startswith(ZIP_MAGIC) or magic == _LEGACY_MAGIC:
         return parse(payload, path)
     return Parsed("other")
+
+
+def _parse_other(payload: PayloadReader, path: str) -> Parsed:
+    """Neither of torch's formats: another program's file under the same ending, or what is left of one of torch's."""
+    problem = Finding(Code.TORCH_FORMAT, path, "its first bytes are not those of a torch file")
+    if _is_pickle(payload):
+        names, whole = _plain_pickle(payload)
+        return Parsed("torch", None, (*_unsafe(names, path), problem), foreign=whole)
+    return Parsed("torch", None, (problem,), foreign=not (ends_as_zip(payload) or payload.is_zero()))
+
+
+def _is_pickle(payload: PayloadReader) -> bool:
+    start = payload.read(0, 2)
+    return len(start) > 1 and start[0] == _PROTOCOL and start[1] in _PROTOCOLS and payload.size <= _LARGEST_PICKLE
+
+
+def _plain_pickle(payload: PayloadReader) -> tuple[frozenset[Name], bool]:
+    """The globals that it names, and whether it goes to its end: what was cut off was one, other bytes may be none."""
+    stream = io.BytesIO(payload.read(0, payload.size))
+    try:
+        return frozenset(read_pickles(stream, 1).names), True
+    except NotInert as error:
+        return error.names, stream.tell() < payload.size
 
 
 def _parse_legacy(payload: PayloadReader, path: str) -> Parsed:

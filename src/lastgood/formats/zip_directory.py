@@ -33,6 +33,7 @@ _LOCATOR_MAGIC: Final = b"PK\x06\x07"
 _END64: Final = struct.Struct("<4sQ4x2I4Q 4sIQI")  # the 64-bit record and its locator
 _END_MAGIC: Final = b"PK\x05\x06"
 _END: Final = struct.Struct("<4x4H2I2x")
+_END_BYTES: Final = 22
 _END_FULL: Final = (0xFFFF,) * 4 + (0xFFFFFFFF,) * 2
 _LARGEST_DIRECTORY: Final = 32 << 20  # 300,000 records; zipfile makes of it about ten times as much
 _LARGEST_UNPACKED: Final = 1 << 30  # of packed records, which torch itself never makes
@@ -44,6 +45,11 @@ class BrokenZip(Exception):
 
     def __init__(self, code: Code, message: str) -> None:
         self.code, self.message = code, message
+
+
+def ends_as_zip(payload: PayloadReader) -> bool:
+    """Whether the last bytes are those of a zip file without a comment, as torch writes it."""
+    return payload.read(max(0, payload.size - _END_BYTES), _END_BYTES).startswith(_END_MAGIC)
 
 
 def open_directory(payload: PayloadReader) -> zipfile.ZipFile:

@@ -82,6 +82,25 @@ TOKENIZER_FILES: Final = (
 )  # fmt: skip
 
 
+# A name alone makes these a part of the checkpoint, wherever in it they lie: each trainer gives them to its own.
+_OWN_NAMES: Final = re.compile(
+    "|".join(map(re.escape, (*SINGLE_WEIGHTS, *STATES, *_OBJECTS, *TOKENIZER_FILES, "chat_template.json")))
+    + "|" + SHARD.pattern
+    + r"|pytorch_model[^/]*\.bin"
+    r"|(?:optimizer|scheduler|scaler|training_args|rng_state|trainer_state|checkpoint_manifest)(?:_\d+)?"
+    r"\.(?:pt|pth|bin|json)|.*_states?(?:_[^/]*)?\.(?:pt|pth|bin)"
+)  # fmt: skip
+
+
+def own_files(
+    names: frozenset[str], homes: Mapping[Component, tuple[str, ...]], files: Mapping[str, FileFacts]
+) -> frozenset[str]:
+    """Those that belong to the checkpoint: by its layout, by its index, or by a name that no other program uses."""
+    by_name = (name for name in names if _OWN_NAMES.fullmatch(name.rpartition("/")[2]))
+    by_index = (shard for index in INDEXES for shard in _shards_in(files.get(index)))
+    return frozenset({*by_name, *by_index, *(home for found in homes.values() for home in found)})
+
+
 def present(names: frozenset[str], *wanted: str) -> tuple[str, ...]:
     """Those of the wanted names that are there, in the order wanted."""
     return tuple(name for name in wanted if name in names)
