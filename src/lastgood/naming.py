@@ -35,8 +35,10 @@ _NUMBERED: Final = tuple(
 )
 
 # Marks, logs and locks that jobs leave beside what they save: `_SUCCESS`, `DONE`, `.gitkeep`, `events.out.tfevents.1`.
+# Not so `.metadata`: torch.distributed.checkpoint keeps in it where each tensor lies, and writes it last.
 _MAY_BE_EMPTY: Final = re.compile(
-    r"(?:.*/)?(?:\.[^/]*|_?[A-Z]+|[^/]*\.(?:lock|log|md|py|out|err|done|complete|success)|events\.out\.tfevents\.[^/]*)"
+    r"(?:.*/)?(?:\.(?!metadata$)[^/]*|_?[A-Z]+|[^/]*\.(?:lock|log|md|py|out|err|done|complete|success)"
+    r"|events\.out\.tfevents\.[^/]*)"
 )
 
 # What people and trainers call a checkpoint that they want to have a second time.

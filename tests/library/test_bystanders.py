@@ -43,6 +43,19 @@ def test_what_belongs_to_it_may_not(tmp_path: Path, name: str) -> None:
     assert Code.FILE_EMPTY in {finding.code for finding in verify(str(checkpoint)).findings}
 
 
+@pytest.mark.parametrize("make", [make_hf_checkpoint, make_plain_checkpoint])
+@pytest.mark.parametrize("name", [".metadata", "pytorch_model_fsdp_0/.metadata", "dist/step/.metadata"])
+def test_what_a_distributed_save_writes_last_may_not_be_empty(
+    make: Callable[..., Path], name: str, tmp_path: Path
+) -> None:
+    checkpoint = make(tmp_path / "checkpoint-100", 100)
+    (checkpoint / name).parent.mkdir(exist_ok=True, parents=True)
+    (checkpoint / name).touch()
+    report = verify(str(checkpoint))
+    assert report.verdict is Verdict.INCOMPLETE
+    assert (Code.FILE_EMPTY, name) in [(finding.code, finding.file) for finding in report.findings]
+
+
 @pytest.mark.parametrize(("name", "verdict"), [("q.min_val", Verdict.COMPLETE), ("q.weight", Verdict.UNHEALTHY)])
 def test_an_observer_that_has_seen_nothing_is_infinite(tmp_path: Path, name: str, verdict: Verdict) -> None:
     checkpoint = make_plain_checkpoint(tmp_path / "checkpoint-100", 100)
