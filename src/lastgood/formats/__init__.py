@@ -11,6 +11,7 @@ from lastgood.errors import CannotTell
 from lastgood.facts import Entry, FileFacts, Level, Numbers
 from lastgood.findings import Code, Finding
 from lastgood.formats import json_file, safetensors, torch_file
+from lastgood.formats.packed import Unpacking
 from lastgood.formats.payload import Parsed, Parser, PayloadReader, Range, Unsteady, open_payload
 from lastgood.formats.scan import Source, ignore, scan_file
 from lastgood.formats.values import read_values
@@ -62,7 +63,7 @@ def read_file(
             if level is Level.QUICK:
                 return facts
             source = Source(location, entry.path, entry.size, digest == "sha256", drop_cached)
-            found = scan_file(source, parsed.ranges, parsed.tensors, on_bytes, threads=threads)
+            found = scan_file(source, parsed.ranges, parsed.tensors, on_bytes, threads=threads, packed=parsed.packed)
             return replace(
                 facts,
                 problems=(*facts.problems, *(_torn(entry, torn) for torn in found.torn)),
@@ -82,7 +83,7 @@ def _facts(entry: Entry, parsed: Parsed, payload: PayloadReader) -> FileFacts:
         parsed.contents,
         parsed.problems,
         tensors=parsed.tensors,
-        values=read_values(payload, parsed.tensors),
+        values=read_values(Unpacking(payload, parsed.packed), parsed.tensors),
         holes=entry.sparse and payload.has_holes(),
         globals=parsed.globals,
         foreign=parsed.foreign,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from lastgood.facts import TensorFact
     from lastgood.findings import Finding
+    from lastgood.formats.packed import Packed
 
 _BLOCK: Final = 1 << 20
 _PROBES: Final = 16
@@ -46,6 +47,7 @@ class Parsed:
     contents: Any = None
     problems: tuple[Finding, ...] = ()
     ranges: tuple[Range, ...] = ()
+    packed: tuple[Packed, ...] = ()
     tensors: Mapping[str, TensorFact] = field(default_factory=dict)
     globals: frozenset[str] = frozenset()
     foreign: bool = False

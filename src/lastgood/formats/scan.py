@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 from awscrt.checksums import combine_crc64nvme, crc64nvme
 from isal import isal_zlib
 
+from lastgood.formats.packed import NotAsSaid, Packed, unpack
 from lastgood.formats.payload import open_payload
 from lastgood.formats.views import WIDTHS, Look, View, numbers_of, views_of
 
@@ -68,6 +69,15 @@ class Piece:
     views: tuple[View, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class PackedPiece:
+    """A packed record, which cannot be cut, and what lies in that which it unpacks to."""
+
+    source: Source
+    record: Packed
+    views: tuple[View, ...]
+
+
 @dataclass(slots=True)
 class Partial:
     """What one piece told; of each range, the CRC-32 and the length of what lies in this piece."""
@@ -99,17 +109,26 @@ def scan_file(
     on_bytes: Callable[[int], None] = ignore,
     *,
     threads: int = 2,
+    packed: Sequence[Packed] = (),
 ) -> Scan:
-    """Reads every byte once. `on_bytes` hears of each block, from any thread but never two at once."""
-    pieces = cut(source, ranges, views_of(tensors, source.size), _piece_length(source))
+    """Reads every byte once, and packed ones a second time, to unpack them.
+
+    `on_bytes` hears of each block, from any thread but never two at once.
+    """
+    unpacked = [record.unpacked for record in packed]
+    size = max([source.size, *(found.end for found in unpacked)])
+    views = views_of(tensors, size)
+    pieces: list[Piece | PackedPiece] = [*_packed_pieces(source, packed, views)]
+    pieces += cut(source, ranges, views, _piece_length(source))
     if threads < 2 or len(pieces) < 2:
         parts = [scan_piece(piece, on_bytes) for piece in pieces]
     else:
         parts = _scan_in_threads(pieces, on_bytes, threads)
     whole = join(parts)
-    torn = tuple(found for found in ranges if whole.ranges.get(found, (0, 0)) != (found.crc, found.length))
+    sums = {**dict.fromkeys(ranges, (0, 0)), **whole.ranges}
+    torn = tuple(found for found in (*ranges, *unpacked) if sums.get(found) != (found.crc, found.length))
     digest = f"sha256:{whole.sha256}" if source.sha256 else f"crc64nvme:{whole.crc64:016x}"
-    return Scan(digest, torn, numbers_of(tensors, source.size, whole.looks))
+    return Scan(digest, torn, numbers_of(tensors, size, whole.looks))
 
 
 def _piece_length(source: Source) -> int:
@@ -127,8 +146,17 @@ def cut(source: Source, ranges: Iterable[Range], views: Iterable[View], length: 
     return [Piece(source, span.start, span.end, ranges_, views_) for span, ranges_, views_ in found]
 
 
-def scan_piece(piece: Piece, on_bytes: Callable[[int], None] = ignore) -> Partial:
+def _packed_pieces(source: Source, packed: Sequence[Packed], views: Iterable[View]) -> Iterator[PackedPiece]:
+    within = _within([record.unpacked for record in packed], views)
+    for record, found in zip(packed, within, strict=True):
+        # One that lies in two records is of a file whose sizes are wrong, which is told elsewhere.
+        yield PackedPiece(source, record, tuple(view for view in found if view.end <= record.unpacked.end))
+
+
+def scan_piece(piece: Piece | PackedPiece, on_bytes: Callable[[int], None] = ignore) -> Partial:
     """What the bytes of one piece tell. Unsteady where the file changed; CannotTell where the disk does not answer."""
+    if isinstance(piece, PackedPiece):
+        return _scan_packed(piece, on_bytes)
     found, sha256 = Partial(), hashlib.sha256(usedforsecurity=False)
     buffer = memoryview(bytearray(min(_BLOCK, piece.end - piece.start) + _MARGIN))
     spans = _spans(piece.start, piece.end, _BLOCK)
@@ -149,13 +177,39 @@ def scan_piece(piece: Piece, on_bytes: Callable[[int], None] = ignore) -> Partia
     return found
 
 
+def _scan_packed(piece: PackedPiece, on_bytes: Callable[[int], None]) -> Partial:
+    """Without a sum of its range where it is not as was said. Its bytes in the file are of other pieces."""
+    found, unpacked = Partial(), piece.record.unpacked
+    with open_payload(piece.source.location, piece.source.path, piece.source.size) as payload:
+        try:
+            for span, block in _overlapping(unpack(payload, piece.record), unpacked.start):
+                _sum_ranges(found.ranges, block, span, (unpacked,))
+                _look_at_views(found.looks, block, span, piece.views)
+                on_bytes(0)  # to unpack takes long, and who hears nothing for long takes us for dead
+        except NotAsSaid:
+            return Partial()
+    return found
+
+
+def _overlapping(blocks: Iterable[bytes], start: int) -> Iterator[tuple[Span, memoryview]]:
+    """The bytes that begin at `start`, span by span, each with those of the next that a number may need."""
+    held = b""
+    for block in blocks:
+        held += block
+        if len(held) > _MARGIN:
+            end = start + len(held) - _MARGIN
+            yield Span(start, end), memoryview(held)
+            held, start = held[-_MARGIN:], end
+    yield Span(start, start + len(held)), memoryview(held)
+
+
 def join(parts: Iterable[Partial]) -> Partial:
-    """What neighbouring pieces, in their order, tell together."""
+    """What neighbouring pieces, in their order, tell together. Those of packed records come first."""
     whole = Partial()
     for part in parts:
         whole.length += part.length
         whole.crc64 = combine_crc64nvme(whole.crc64, part.crc64, part.length)
-        whole.sha256 = part.sha256
+        whole.sha256 = part.sha256  # of a file that is not cut
         for found, (crc, length) in part.ranges.items():
             before, already = whole.ranges.get(found, (0, 0))
             whole.ranges[found] = (isal_zlib.crc32_combine(before, crc, length), already + length)
@@ -164,7 +218,9 @@ def join(parts: Iterable[Partial]) -> Partial:
     return whole
 
 
-def _scan_in_threads(pieces: Sequence[Piece], on_bytes: Callable[[int], None], threads: int) -> list[Partial]:
+def _scan_in_threads(
+    pieces: Sequence[Piece | PackedPiece], on_bytes: Callable[[int], None], threads: int
+) -> list[Partial]:
     pool = ThreadPoolExecutor(threads, "lastgood-scan")
     try:
         return scan_with(pool, pieces, _one_at_a_time(on_bytes))
@@ -174,7 +230,9 @@ def _scan_in_threads(pieces: Sequence[Piece], on_bytes: Callable[[int], None], t
         pool.shutdown(cancel_futures=True)
 
 
-def scan_with(pool: Executor, pieces: Iterable[Piece], on_bytes: Callable[[int], None] = ignore) -> list[Partial]:
+def scan_with(
+    pool: Executor, pieces: Iterable[Piece | PackedPiece], on_bytes: Callable[[int], None] = ignore
+) -> list[Partial]:
     """What each piece tells, done by `pool`."""
     return [future.result() for future in [pool.submit(scan_piece, piece, on_bytes) for piece in pieces]]
 
@@ -193,7 +251,7 @@ def _spans(start: int, end: int, length: int) -> list[Span]:
     return [Span(place, min(place + length, end)) for place in range(start, end, length)]
 
 
-def _within(spans: Iterable[Span], things: Iterable[Placed]) -> Iterator[tuple[Placed, ...]]:
+def _within(spans: Iterable[Spanning], things: Iterable[Placed]) -> Iterator[tuple[Placed, ...]]:
     """For each span in turn, the things that lie in it, wholly or in part."""
     waiting = sorted(things, key=lambda thing: thing.start, reverse=True)
     here: list[Placed] = []

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Final
 
 from lastgood.findings import Code, Finding
 from lastgood.formats.inert_pickle import Contents, NotInert, TooMuch, read_pickle, read_pickles
+from lastgood.formats.packed import NotAsSaid, Packed, unpack_whole
 from lastgood.formats.payload import Parsed, Range
 from lastgood.formats.tensors import tensors_within
 from lastgood.formats.unsafe import dangerous, refused
 from lastgood.formats.zip_directory import (
     ZIP_MAGIC,
     BrokenZip,
-    check_compressed,
     check_directory,
     ends_as_zip,
     open_directory,
+    packed_in,
     ranges_of,
 )
 
@@ -100,7 +101,7 @@ def _parse_legacy(payload: PayloadReader, path: str) -> Parsed:
         problems += [Finding(Code.STORAGE_MISMATCH, path, message) for message in wrong]
         problems.append(Finding(Code.NO_CHECKSUM, path, "its format has no checksums: flipped bits cannot be seen"))
     value = contents.value[3]
-    return Parsed("torch", value, tuple(problems), (), tensors_within(value), refused(contents.names))
+    return Parsed("torch", value, tuple(problems), (), (), tensors_within(value), refused(contents.names))
 
 
 def _read_head(payload: PayloadReader, places: dict[str, int]) -> tuple[Contents, int]:
@@ -144,27 +145,28 @@ def _wrong_lengths(payload: PayloadReader, contents: Contents, places: dict[str,
 
 
 def _parse_zip(payload: PayloadReader, path: str) -> Parsed:
-    contents, ranges = None, tuple[Range, ...]()
+    contents, ranges, packed = None, tuple[Range, ...](), tuple[Packed, ...]()
     try:
         with open_directory(payload) as directory:
             records = directory.infolist()
             check_directory(payload, directory.start_dir, records)
             ranges = tuple(ranges_of(payload, records))
-            check_compressed(directory, records, payload.size)
-            contents = _read_structure(payload, directory, records, ranges)
+            packed = tuple(packed_in(payload, records))
+            contents = _read_structure(payload, records, ranges, packed)
     except BrokenZip as broken:
         return Parsed("torch", None, (Finding(broken.code, path, broken.message),))
     except NotInert as error:
-        return Parsed("torch", None, (*_unsafe(error.names, path), _not_inert(error, "its structure", path)), ranges)
+        problems = [*_unsafe(error.names, path), _not_inert(error, "its structure", path)]
+        return Parsed("torch", None, tuple(problems), ranges, packed)
     problems = [Finding(Code.STORAGE_MISMATCH, path, message) for message in _storage_problems(contents, records)]
     if ranges and not any(found.crc for found in ranges):
         problems.append(Finding(Code.ZIP_NO_CRC, path, "it was saved without checksums: flipped bits cannot be seen"))
         ranges = ()
     if contents is None:
-        return Parsed("torch", None, tuple(problems), ranges)
+        return Parsed("torch", None, tuple(problems), ranges, packed)
     problems += _unsafe(contents.names, path)
     tensors = tensors_within(contents.value)
-    return Parsed("torch", contents.value, tuple(problems), ranges, tensors, refused(contents.names))
+    return Parsed("torch", contents.value, tuple(problems), ranges, packed, tensors, refused(contents.names))
 
 
 def _unsafe(names: Iterable[Name], path: str) -> Iterator[Finding]:
@@ -181,7 +183,7 @@ def _not_inert(error: NotInert, what: str, path: str) -> Finding:
 
 
 def _read_structure(
-    payload: PayloadReader, directory: zipfile.ZipFile, records: list[zipfile.ZipInfo], ranges: tuple[Range, ...]
+    payload: PayloadReader, records: list[zipfile.ZipInfo], ranges: tuple[Range, ...], packed: tuple[Packed, ...]
 ) -> Contents | None:
     """The pickle at the heart of the file; None for a zip that holds none, such as an exported program."""
     root = _root(records)
@@ -191,10 +193,20 @@ def _read_structure(
     if heart.file_size > _LARGEST_PICKLE:
         raise TooMuch(f"{heart.file_size} bytes are more than is read")
     prefix = f"{root}/data/"
-    places = {found.name.removeprefix(prefix): found.start for found in ranges if found.name.startswith(prefix)}
-    stored = next((found for found in ranges if found.name == heart.filename), None)
-    data = payload.read(stored.start, stored.length) if stored else directory.read(heart)
-    return read_pickle(data, places)
+    placed = (*ranges, *(record.unpacked for record in packed))
+    places = {found.name.removeprefix(prefix): found.start for found in placed if found.name.startswith(prefix)}
+    return read_pickle(_content_of(heart.filename, payload, ranges, packed), places)
+
+
+def _content_of(name: str, payload: PayloadReader, ranges: tuple[Range, ...], packed: tuple[Packed, ...]) -> bytes:
+    """Of one record that is small enough."""
+    stored = next((found for found in ranges if found.name == name), None)
+    if stored is not None:
+        return payload.read(stored.start, stored.length)
+    try:
+        return unpack_whole(payload, next(record for record in packed if record.unpacked.name == name))
+    except NotAsSaid as error:
+        raise BrokenZip(Code.ZIP_RECORD_CRC, f"record {name}: {error}") from None
 
 
 def _root(records: list[zipfile.ZipInfo]) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from lastgood.facts import TensorFact
+    from lastgood.formats.packed import Unpacking
     from lastgood.formats.payload import PayloadReader
 
 _WANTED: Final = frozenset(
@@ -23,7 +24,7 @@ _FORMATS: Final = {
 }  # fmt: skip
 
 
-def read_values(payload: PayloadReader, tensors: Mapping[str, TensorFact]) -> dict[str, float]:
+def read_values(payload: PayloadReader | Unpacking, tensors: Mapping[str, TensorFact]) -> dict[str, float]:
     """What the one-element tensors of these names hold, by their names in the file; finite numbers only."""
     values = ((name, _value(payload, tensor)) for name, tensor in islice(_wanted(tensors), _MOST))
     return {name: value for name, value in values if value is not None and isfinite(value)}
@@ -35,7 +36,7 @@ def _wanted(tensors: Mapping[str, TensorFact]) -> Iterator[tuple[str, TensorFact
             yield name, tensor
 
 
-def _value(payload: PayloadReader, tensor: TensorFact) -> float | None:
+def _value(payload: PayloadReader | Unpacking, tensor: TensorFact) -> float | None:
     form = _FORMATS[tensor.dtype]
     # A bfloat16 is the upper half of a float32.
     lower = b"\0\0" if tensor.dtype == "BF16" else b""

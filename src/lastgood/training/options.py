@@ -32,7 +32,7 @@ class SaveOptions(BaseModel):
     save_scheduler_state: bool = Field(True, description="Save the state of the scheduler.")
     save_safetensors: bool = Field(True, description="Save weights as safetensors, not as pytorch_model.bin.")
     compress_state: bool = Field(
-        False, description="Pack training_state.pt: smaller, slower, and its numbers are not scanned."
+        False, description="Pack training_state.pt: smaller, slower to save and to verify, and never mapped."
     )
     async_save: bool = Field(False, description="Copy the state and return; write it in the background.")
     overwrite_output_dir: bool = Field(
