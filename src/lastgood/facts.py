@@ -143,6 +143,7 @@ class FileFacts:
     digest: str | None = None  #: "crc64nvme:<16 hex>" or "sha256:<64 hex>", when every byte was read
     tensors: Mapping[str, TensorFact] = field(default_factory=dict)  #: by the path of keys to them: `state.0.exp_avg`
     numbers: Numbers = Numbers()
+    doubtful: bool = False  #: `contents` do not match their own checksum: what is not in them may have been
     values: Mapping[str, float] = field(default_factory=dict)  #: of one-element tensors named `step`, `lr` or the like
     globals: frozenset[str] = frozenset()  #: named in its pickles, and not among those `weights_only=True` takes
     holes: bool = False  #: parts of it were never written

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _log = logging.getLogger("lastgood")
+_NOT_THERE: Final = (Presence.MISSING, Presence.NOT_APPLICABLE)
 _NEEDED_FOR_EXACT_RESUME: Final = (Component.WEIGHTS, Component.OPTIMIZER, Component.SCHEDULER, Component.RNG)
 # The last one: shards of two saves may be mixed.
 _EMPTY: Final = {
@@ -270,11 +271,17 @@ def _report(path: str, facts: Facts, findings: tuple[Finding, ...], level: Level
 
 
 def _presence(presence: Presence, homes: tuple[str, ...], files: Mapping[str, FileFacts]) -> Presence:
-    """A component whose file is empty or damaged is so itself, whatever the layout could still make out."""
+    """A component whose file is empty or damaged is so itself, unless the file can tell that it never held it."""
     problems = [problem for home in homes if home in files for problem in files[home].problems if _is_error(problem)]
     if any(problem.code is Code.FILE_EMPTY for problem in problems):
         return Presence.EMPTY
+    if presence in _NOT_THERE and all(_tells_what_it_holds(files[home]) for home in homes if home in files):
+        return presence
     return Presence.DAMAGED if problems else presence
+
+
+def _tells_what_it_holds(file: FileFacts) -> bool:
+    return file.contents is not None and not file.doubtful
 
 
 def _components_after(findings: Iterable[Finding], facts: Facts) -> dict[Component, Presence]:

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 import injuries as hurt
-from builders import adamw_state, make_hf_checkpoint, make_plain_checkpoint, plain_state, saved
+from builders import adamw_state, make_hf_checkpoint, make_plain_checkpoint, plain_state, pth_files, saved, write_files
 from faults import OF_ONE_FILE
 from judging import verify_as_ordinary_user
 from lastgood.facts import Component, Presence, Report
@@ -460,6 +460,50 @@ def test_a_component_is_as_the_file_that_holds_it(
     checkpoint = make(tmp_path / NAME)
     injure(checkpoint / where)
     assert verify(str(checkpoint)).components[component] is presence
+
+
+def lose_then(injure: Callable[[Path], None]) -> Callable[[Path], None]:
+    """An injury to a state without a scheduler."""
+
+    def lose(file: Path) -> None:
+        hurt.leave_out("scheduler_state_dict")(file)
+        injure(file)
+
+    return lose
+
+
+def state_of_batches(folder: Path) -> Path:
+    return write_files(folder, pth_files(2, 0, 10, optimizer_steps=20))
+
+
+@pytest.mark.parametrize(
+    ("make", "file", "injure", "damaged"),
+    [
+        pytest.param(
+            PLAIN, PLAIN_STATE, hurt.flip_bit_in_storage, {"optimizer", "scheduler", "rng"}, id="its structure tells"
+        ),
+        pytest.param(
+            PLAIN, PLAIN_STATE, hurt.cut_in_half, {"optimizer", "scheduler", "rng"}, id="what its writer always saves"
+        ),
+        pytest.param(
+            PLAIN, PLAIN_STATE, lose_then(hurt.flip_bit_in_storage), {"optimizer", "rng"}, id="one that it never held"
+        ),
+        pytest.param(
+            PLAIN, PLAIN_STATE, lose_then(hurt.flip_bit_in_pickle), {"optimizer", "scheduler", "rng"},
+            id="a structure that is itself damaged",
+        ),
+        pytest.param(state_of_batches, "training_state.pth", hurt.flip_bit_in_storage, {"optimizer"}, id="of batches"),
+        pytest.param(state_of_batches, "training_state.pth", hurt.cut_in_half, {"optimizer"}, id="half of batches"),
+    ],
+)  # fmt: skip
+def test_only_what_may_lie_in_a_damaged_state_is_damaged_with_it(
+    make: Callable[[Path], Path], file: str, injure: Callable[[Path], None], damaged: set[str], tmp_path: Path
+) -> None:
+    checkpoint = make(tmp_path / NAME)
+    injure(checkpoint / file)
+    components = verify(str(checkpoint)).components
+    found = {component.value for component, presence in components.items() if presence is Presence.DAMAGED}
+    assert found == damaged | {"training_state"}
 
 
 def meanwhile(act: Callable[[], object]) -> Callable[[int], None]:

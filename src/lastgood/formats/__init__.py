@@ -67,6 +67,7 @@ def read_file(
             return replace(
                 facts,
                 problems=(*facts.problems, *(_torn(entry, torn) for torn in found.torn)),
+                doubtful=any(torn.name.endswith(naming.STRUCTURE) for torn in found.torn),
                 digest=found.digest,
                 numbers=found.numbers,
                 zero_tail=_zero_tail(payload, parsed, found.numbers),

@@ -117,12 +117,13 @@ def _weights(homes: tuple[str, ...], home: str | None, files: Mapping[str, FileF
 def _homes(names: frozenset[str], home: str | None, files: Mapping[str, FileFacts]) -> base.Homes:
     inside = (home,) if home else ()
     weights = base.weight_files(names)
+    unheard_of = _unheard_of(home, files)
     return {
         Component.CONFIG: base.config_files(names),
         Component.WEIGHTS: weights or (inside if _weights_inside(names, files) else ()),
         Component.TOKENIZER: base.present(names, *base.TOKENIZER_FILES),
         Component.TRAINING_STATE: inside,
-        **dict.fromkeys(_KEYS, inside),
+        **{component: () if component in unheard_of else inside for component in _KEYS},
     }
 
 
@@ -142,6 +143,16 @@ def _never_saved(home: str | None, state: Mapping[str, Any]) -> frozenset[Compon
     if home == _COUNTS_BATCHES:
         return frozenset({Component.SCHEDULER, Component.RNG})
     return frozenset({Component.RNG}) if state.keys() & {"optimizer", "lr_scheduler"} else frozenset()
+
+
+def _unheard_of(home: str | None, files: Mapping[str, FileFacts]) -> frozenset[Component]:
+    """Of a state that cannot be read, or believed: what it does not name, and its writer does not always save."""
+    file = files.get(home or "")
+    state = file.contents if file and isinstance(file.contents, dict) else {}
+    if state and file and not file.doubtful:
+        return frozenset()
+    rare = {*_WHERE_USED, *_never_saved(home, state)}
+    return frozenset(component for component in rare if not _found(component, state)[0])
 
 
 def _left_out(state: Mapping[str, Any]) -> frozenset[Component]:
