@@ -173,6 +173,7 @@ class Progress:
     world_size: int | None = None
     schedule_step: int | None = None  #: the scheduler's `last_epoch`: steps, or epochs
     counts_batches: bool = False  #: `step` counts batches, of which several may make a step of the optimizer
+    lost_by: str | None = None  #: the entry that is not there, and without which `step` cannot be told
     metrics: Mapping[str, float] = field(default_factory=dict)  #: what the trainer measured by then, by its names
     best: str | None = None  #: the checkpoint that the trainer calls its best so far
     place: Place | None = None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from lastgood.checks.steps import optimizer_agrees
+from lastgood.checks.steps import batches_a_step, optimizer_agrees
 from lastgood.facts import Component, Presence
 from lastgood.findings import SOUND, Code
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from lastgood.facts import Facts, Place, Report
 
@@ -24,6 +24,7 @@ class Inspection:
     place: Place | None
     optimizer_steps: int | None  #: as the optimizer counts
     optimizer_agrees: bool | None  #: small differences are usual: accumulation, a loss scaler that skips steps
+    batches_a_step: int | None  #: where it accumulates gradients
     rates: tuple[float, ...]  #: the learning rates now
     losses: tuple[float, ...]
     rng: tuple[str, ...]  #: of python, numpy, torch and cuda
@@ -53,6 +54,7 @@ def inspect(facts: Facts, report: Report) -> Inspection:
         place=progress.place,
         optimizer_steps=optimizer.steps[-1] if optimizer and optimizer.steps else None,
         optimizer_agrees=optimizer_agrees(facts),
+        batches_a_step=batches_a_step(facts),
         rates=(optimizer.rates if optimizer else ()) or progress.rates,
         losses=progress.losses,
         rng=tuple(sorted(frozenset().union(*facts.rng.values()))),
@@ -69,23 +71,37 @@ def outlook(facts: Facts, report: Report) -> tuple[str, ...]:
     found = [text for component, text in _STARTS_ANEW.items() if _is_lacking(facts, component)]
     if _is_never_saved(facts, Component.SCHEDULER):
         found.append("its trainer saves no state of the scheduler: look at the first learning rates")
-    if Code.RNG_BASELINE in codes:
-        found.append("random states are those of the day when it was mended: dropout and shuffling differ from here on")
-    elif _is_never_saved(facts, Component.RNG):
-        found.append("its trainer saves no random states: dropout and shuffling differ")
+    found += _on_random_states(facts, codes)
     if facts.estimated:
         found.append(
             f"{' and '.join(facts.estimated)}: estimated when it was mended, by other checkpoints and its name"
         )
-    if Code.SCALER_MISSING in codes:
+    if Code.SCALER_MISSING in codes or _is_lacking(facts, Component.SCALER):
         found.append("the loss scale starts anew: a few steps may be skipped")
-    if facts.progress.step is None and facts.step_by_name is None:
-        found.append("neither its state nor its name tells a step: a job begins with step 0")
-    elif facts.progress.step is None:
-        found.append("its state tells no step: the number in its name has to do")
+    found += _on_the_step(facts)
     if not found and report.exact_resume:
         return ("everything is there: training goes on as if nobody had interrupted it, bit for bit",)
     return tuple(found) or ("everything that its trainer saves is there",)
+
+
+def _on_random_states(facts: Facts, codes: Collection[Code]) -> Iterator[str]:
+    if Code.RNG_BASELINE in codes:
+        yield "random states are those of the day when it was mended: dropout and shuffling differ from here on"
+    elif Code.RNG_INCOMPLETE in codes:
+        yield "random states are not all there: dropout and shuffling differ from here on"
+    elif _is_never_saved(facts, Component.RNG):
+        yield "its trainer saves no random states: dropout and shuffling differ"
+
+
+def _on_the_step(facts: Facts) -> Iterator[str]:
+    if facts.progress.step is not None:
+        return
+    if facts.step_by_name is not None:
+        yield "its state tells no step: the number in its name has to do"
+    elif facts.progress.lost_by is not None:
+        yield f"the step is unknown: {facts.progress.lost_by} was not saved"
+    else:
+        yield "neither its state nor its name tells a step: a job begins with step 0"
 
 
 _STARTS_ANEW: Final = {
@@ -121,6 +137,7 @@ def inspection_as_json(found: Inspection) -> dict[str, Any]:
             "expected": found.step,
             "difference": found.difference,
             "consistent": found.optimizer_agrees,
+            "batches_per_step": found.batches_a_step,
         },
         "learning_rates": list(found.rates),
         "best_loss": found.best_loss,

@@ -91,7 +91,13 @@ def _optimizer(found: Inspection) -> str:
     if not off:
         return f"{counted}, as its {who} says"
     more = f"{abs(off)} {'more' if off > 0 else 'fewer'} than the {found.step} of its {who}"
-    return f"{counted}, {more}" + (": a usual difference" if found.optimizer_agrees else ": look into it")
+    return f"{counted}, {more}: {_why_off(found)}"
+
+
+def _why_off(found: Inspection) -> str:
+    if found.batches_a_step is not None:
+        return f"one step for every {found.batches_a_step} batches (gradient accumulation)"
+    return "a usual difference" if found.optimizer_agrees else "look into it"
 
 
 def _file_rows(found: Inspection) -> Iterator[tuple[str, str, str]]:

@@ -26,7 +26,7 @@ from builders import (
     write_files,
 )
 from commanding import run
-from injuries import change_json, leave_out
+from injuries import change_json, change_state, leave_out
 from lastgood.facts import Place
 from lastgood.findings import Code
 from lastgood.layouts import places
@@ -87,7 +87,8 @@ def test_the_middle_of_an_epoch_says_what_is_skipped_and_what_is_trained_on(tmp_
         pytest.param(2540, True, "2540 steps, as its state says", id="the very count"),
         pytest.param(2532, True, "2532 steps, 8 fewer than the 2540 of its state: a usual difference", id="a few less"),
         pytest.param(2550, True, "10 more than the 2540 of its state: a usual difference", id="a few more"),
-        pytest.param(1270, True, "1270 fewer than the 2540 of its state: a usual difference", id="two batches a step"),
+        pytest.param(1270, True, "one step for every 2 batches (gradient accumulation)", id="two batches a step"),
+        pytest.param(636, True, "one step for every 4 batches (gradient accumulation)", id="what is left makes a step"),
         pytest.param(1900, False, "640 fewer than the 2540 of its state: look into it", id="those of another save"),
     ],
 )
@@ -96,9 +97,63 @@ def test_the_steps_of_the_optimizer_are_held_against_what_is_expected(
 ) -> None:
     folder = at(tmp_path, pth_files(2, 0, 1270, optimizer_steps=steps))
     found = inspected(folder)["optimizer"]
-    assert found == {"steps": steps, "expected": 2540, "difference": steps - 2540, "consistent": agrees}
+    told = {"steps": steps, "expected": 2540, "difference": steps - 2540, "consistent": agrees}
+    assert found == {**told, "batches_per_step": {1270: 2, 636: 4}.get(steps)}
     assert said in run("inspect", folder)[1]
     assert ("step-disagrees" in {finding.code for finding in verify(str(folder)).findings}) is not agrees
+
+
+def of_steps(folder: Path, step: int, optimizer_steps: int) -> Path:
+    """A `training_state.pt` whose optimizer and scheduler made fewer steps."""
+    make_plain_checkpoint(folder, step)
+    (folder / "training_state.pt").write_bytes(saved(plain_state(optimizer_steps) | {"global_step": step}))
+    return folder
+
+
+def test_one_rule_holds_for_both_files_that_keep_all_states(tmp_path: Path) -> None:
+    folder = of_steps(tmp_path / "checkpoint-2000", 2000, 500)
+    assert "one step for every 4 batches (gradient accumulation)" in run("inspect", folder)[1]
+    assert verify(str(folder)).warnings == ()
+
+
+@pytest.mark.parametrize("name", ["checkpoint-500", "checkpoint-2000"])
+def test_a_step_that_is_not_of_this_save_is_no_accumulation(tmp_path: Path, name: str) -> None:
+    """The folder's name tells which: here the state's own step is another's, there no whole number of batches fits."""
+    folder = of_steps(tmp_path / name, 2000, 500 if name == "checkpoint-500" else 1500)
+    assert "accumulation" not in run("inspect", folder)[1]
+    assert Code.STEP_DISAGREES in {finding.code for finding in verify(str(folder)).findings}
+
+
+def test_the_step_is_unknown_where_nobody_said_how_many_batches_an_epoch_has(tmp_path: Path) -> None:
+    folder = at(tmp_path, pth_files(2, 0, 10, optimizer_steps=20, total_batches=LEFT_OUT))
+    found = inspected(folder)
+    assert found["step"] is None
+    assert (found["position"]["epoch"], found["position"]["finished"], found["position"]["resume_epoch"]) == (
+        2,
+        True,
+        3,
+    )
+    assert "the step is unknown: total_batches was not saved" in found["outlook"]
+    printed = run("inspect", folder)[1]
+    assert "begins with step 0" not in printed
+    assert "epoch 2 is finished" in printed
+    folder = at(tmp_path, pth_files(2, 5, 10, optimizer_steps=15, total_batches=LEFT_OUT))
+    assert "goes on in epoch 2: batches 0 to 4 are skipped" in run("inspect", folder)[1]
+
+
+@pytest.mark.parametrize("kind", ["python", "numpy", "torch"])
+def test_one_kind_of_random_states_is_not_everything(tmp_path: Path, kind: str) -> None:
+    folder = make_plain_checkpoint(tmp_path / "checkpoint-100", 100)
+    states = {key: value for key, value in plain_state(100)["rng_states"].items() if key.startswith(kind)}
+    change_state(rng_states=states)(folder / "training_state.pt")
+    assert inspected(folder)["outlook"] == [
+        "random states are not all there: dropout and shuffling differ from here on"
+    ]
+
+
+def test_a_scaler_that_its_writer_always_saves_is_missed(tmp_path: Path) -> None:
+    folder = at(tmp_path, pth_files(2, 0, 10, optimizer_steps=20, scaler_state_dict=LEFT_OUT))
+    assert "the loss scale starts anew: a few steps may be skipped" in inspected(folder)["outlook"]
 
 
 def test_everything_else_that_a_person_asks_is_there(tmp_path: Path) -> None:

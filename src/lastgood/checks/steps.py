@@ -20,6 +20,8 @@ _SHARE_ALLOWED: Final = 0.1
 _MOST_STEPS_ALLOWED: Final = 100
 _STEPS_OF_DRIFT: Final = 2  # between two saves; a loss scaler skips steps, and may skip more of them
 _MOST_BATCHES_A_STEP: Final = 1024
+_ALMOST_WHOLE: Final = 0.1  # what is left at an epoch's end makes steps of fewer batches
+_ALL_IN_ONE: Final = "plain"  # the layout whose writers keep all states in one file, and count as they like
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,16 @@ def optimizer_agrees(facts: Facts) -> bool | None:
     return _counts_otherwise(facts, count, step) or not _is_too_far(facts, count, step)
 
 
+def batches_a_step(facts: Facts) -> int | None:
+    """So many batches make one step of the optimizer (gradient accumulation), where its count is that part of them."""
+    step = facts.progress.step if facts.progress.step is not None else facts.step_by_name
+    count = next((count for count in _counts(facts) if count.what == _OF_OPTIMIZER), None)
+    if step is None or count is None or not _counts_otherwise(facts, count, step):
+        return None
+    batches = round(step / count.value)
+    return batches if abs(step / count.value - batches) <= _ALMOST_WHOLE * batches else None
+
+
 def _finding(facts: Facts, count: _Count, step: int) -> Finding:
     code = Code.STEP_DISAGREES if _is_too_far(facts, count, step) else Code.STEP_OFFSET
     by = "its state was saved at" if facts.progress.step is not None else "its name says"
@@ -108,9 +120,19 @@ def _counts_otherwise(facts: Facts, count: _Count, step: int) -> bool:
             return True
         if progress.epoch is None and count.value < step / 2 and not _counted_steps(facts, count):
             return True
-    if progress.counts_batches and count.file is not None and 0 < count.value < step:
+    if count.file is not None and 0 < count.value < step and _may_count_batches(facts, count):
         return _is_a_whole_part(count.value, step) and not _counted_steps(facts, count)
     return False
+
+
+def _may_count_batches(facts: Facts, count: _Count) -> bool:
+    """Whether the state's step may be one of batches: where it lies beside the other count, nobody mixed two saves.
+
+    Where the folder bears the other count, it is the state's step that is of another save.
+    """
+    progress, home = facts.progress, home_of(facts, Component.TRAINING_STATE)
+    together = facts.layout == _ALL_IN_ONE and count.file == home and progress.step is not None
+    return progress.counts_batches or (together and count.value != facts.step_by_name)
 
 
 def _is_a_whole_part(count: int, step: int) -> bool:

@@ -24,6 +24,13 @@ def by_batches(epoch: float | None, done: int | None, batches: int | None) -> Pl
     return Place(int(epoch), done or batches, batches)
 
 
+def by_batches_of_untold_epochs(epoch: float | None, done: int | None) -> Place | None:
+    """Of the same writer, where it did not say how many batches an epoch has."""
+    if epoch is None or done is None or epoch < 1:
+        return None
+    return Place(int(epoch), done or None, None)
+
+
 def by_fraction(step: int | None, epoch: float | None, accumulated: int = 1) -> Place | None:
     """Of a writer whose epoch is a fraction: 2.4 is four tenths of the third. `accumulated`: batches in one step."""
     if not step or not epoch or step < 0 or epoch < 0:

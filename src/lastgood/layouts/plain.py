@@ -65,7 +65,7 @@ class Plain:
         return base.Reading(
             homes,
             _components(homes, home, state),
-            progress_in(state, _told(home, files, state)),
+            progress_in(state, _told(home, files, state), of_batches=home == _COUNTS_BATCHES),
             (
                 *_state_findings(home, names, files),
                 *_untold(home, files, state),
@@ -217,20 +217,28 @@ def _made_up(state: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in told if isinstance(name, str)) if isinstance(told, list) else ()
 
 
-def progress_in(state: Mapping[str, Any], told: Mapping[str, Any]) -> Progress:
-    """`told`: of `COUNTS` those that are there, as plain values. What cannot be counts for nothing."""
+def progress_in(state: Mapping[str, Any], told: Mapping[str, Any], *, of_batches: bool = False) -> Progress:
+    """`told`: of `COUNTS` those that are there, as plain values. What cannot be counts for nothing.
+
+    `of_batches`: the writer is known to count batches, also where it does not say how many an epoch has.
+    """
     epoch = counts.epochs(told.get("epoch"))
     step, batches, per_epoch = (counts.count(told.get(key)) for key in ("global_step", "step", "total_batches"))
     place = places.by_batches(epoch, batches, per_epoch) if step is None else None
     loader, scheduler = (_found(component, state)[1] for component in (Component.DATALOADER, Component.SCHEDULER))
+    counts_batches = place is not None
     if place is not None and place.done is not None and per_epoch is not None:
         step = counts.count((place.epoch - 1) * per_epoch + place.done)
+    lost = of_batches and step is None and told.get("total_batches") is None
+    if lost:
+        place = places.by_batches_of_untold_epochs(epoch, batches)
     return Progress(
         step=step,
         epoch=epoch,
         world_size=counts.whole_number(state.get("world_size")),
         schedule_step=states.schedule_step(scheduler),
-        counts_batches=place is not None,
+        counts_batches=counts_batches,
+        lost_by="total_batches" if lost and place is not None else None,
         metrics=counts.metrics_in(state),
         place=place or places.by_loader(loader, epoch, per_epoch),
         losses=counts.numbers(state.get("epoch_losses")),
