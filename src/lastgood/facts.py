@@ -116,9 +116,7 @@ class TensorFact:
     dtype: str  #: as safetensors names them: F32, BF16, I64
     shape: tuple[int, ...]
     bytes: int  #: of its elements
-    start: int | None = (
-        None  #: where in the file its first element lies, or behind it where it is packed; None: not known
-    )
+    start: int | None = None  #: where in the file its first element lies, behind its end where packed; None: not known
     extent: int | None = None  #: bytes from there to the end of its last element; strides may leave gaps
 
 
