@@ -232,7 +232,7 @@ def test_one_that_is_killed_comes_back_and_the_answers_go_on(stack: Stack, servi
     before = stack.wait_for_step(0)
     stack.kill(service)
     stack.wait_for_step(before["step"])
-    wait_for("it to be well", lambda: stack.state(service)["State"]["Health"]["Status"] == "healthy", 60)
+    wait_for("it to be well", lambda: stack.state(service)["State"]["Health"]["Status"] == "healthy", 150)
 
 
 def test_a_job_that_is_killed_comes_back_and_goes_on_from_the_last_good_checkpoint(stack: Stack) -> None:
