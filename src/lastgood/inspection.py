@@ -24,7 +24,7 @@ class Inspection:
     place: Place | None
     optimizer_steps: int | None  #: as the optimizer counts
     optimizer_agrees: bool | None  #: small differences are usual: accumulation, a loss scaler that skips steps
-    batches_a_step: int | None  #: where it accumulates gradients
+    batches_a_step: int | None  #: if it accumulates gradients
     rates: tuple[float, ...]  #: the learning rates now
     losses: tuple[float, ...]
     rng: tuple[str, ...]  #: of python, numpy, torch and cuda

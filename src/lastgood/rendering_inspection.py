@@ -95,9 +95,10 @@ def _optimizer(found: Inspection) -> str:
 
 
 def _why_off(found: Inspection) -> str:
-    if found.batches_a_step is not None:
-        return f"one step for every {found.batches_a_step} batches (gradient accumulation)"
-    return "a usual difference" if found.optimizer_agrees else "look into it"
+    if found.batches_a_step is None:
+        return "a usual difference" if found.optimizer_agrees else "look into it"
+    accumulates = f"one step for every {found.batches_a_step} batches (gradient accumulation)"
+    return accumulates if found.optimizer_agrees else f"look into it, unless it is {accumulates}"
 
 
 def _file_rows(found: Inspection) -> Iterator[tuple[str, str, str]]:

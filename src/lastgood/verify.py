@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
@@ -18,7 +18,6 @@ from lastgood.facts import (
     Facts,
     FileDigest,
     FileFacts,
-    FileList,
     Inventory,
     Level,
     Manifest,
@@ -28,10 +27,11 @@ from lastgood.facts import (
 from lastgood.findings import MEANINGS, Code, Finding, Severity, Verdict, conclude
 from lastgood.formats import Unsteady, read_file
 from lastgood.inventory import take_inventory
-from lastgood.manifest import is_all_there, manifest_of, read_file_list
+from lastgood.manifest import manifest_of, read_file_list
+from lastgood.reading import known_digests, read_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 _log = logging.getLogger("lastgood")
 _NOT_THERE: Final = (Presence.MISSING, Presence.NOT_APPLICABLE)
@@ -99,7 +99,7 @@ def examine(
     loaded: tuple[Finding, ...] = ()
     try:
         read = partial(read_file, path, level=level, on_bytes=on_bytes, digest=digest, threads=threads)
-        found = {facts.path: facts for facts in _read_files(read, inventory, _known_digests(manifest, saved))}
+        found = {facts.path: facts for facts in read_files(read, inventory, known_digests(manifest, saved))}
         files = layouts.excuse_strangers(inventory.names, found, manifest, previous)
         if level is Level.DEEP:
             loaded = deep.load_findings(path, files.values())
@@ -116,82 +116,12 @@ def examine(
     return facts, _report(path, facts, findings, level, time.monotonic() - started)
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """What a quick look at a landing folder tells about whether it can be finished."""
-
-    layout: str
-    known: bool  #: a layout of which we know what a finished save must have
-    last_file: str | None
-    lacking: tuple[str, ...]  #: required, not there
-    expected: tuple[str, ...]  #: usual beside what is there, not there
-    sound: bool  #: every file as long as its header says
-    declared: bool = False  #: the job's own list, written last, names what is there and nothing else
-
-
-def outline(path: str, inventory: Inventory) -> Outline:
-    """The layout's view of a folder that may still be landing, from headers and directories alone.
-
-    Unsteady where a file changed since the inventory.
-    """
-    names = inventory.names
-    layout = layouts.recognise(names)
-    found = {facts.path: facts for facts in _read_files(partial(read_file, path, level=Level.QUICK), inventory)}
-    files = layouts.excuse_strangers(names, found)
-    return Outline(
-        layout=layout.name,
-        known=layout is not layouts.UNKNOWN,
-        last_file=layout.last_file(names),
-        lacking=tuple(finding.file or finding.message for finding in layout.missing(names, files)),
-        expected=tuple(layout.still_expected(names)),
-        sound=not any(_is_error(problem) for facts in files.values() for problem in facts.problems),
-        declared=is_all_there(read_file_list(path), inventory),
-    )
-
-
 def _checkpoints_inside(path: str) -> list[str]:
     """The checkpoints that a run's folder holds, by their paths below it, the last one last."""
     if naming.step_in_name(os.path.basename(path)) is not None:
         return []
     found = sorted(discover(path).candidates, key=lambda candidate: candidate.number)
     return [candidate.relative_path for candidate in found if not candidate.copy]
-
-
-def _read_files(
-    read: Callable[..., FileFacts], inventory: Inventory, known: Iterable[Mapping[str, str | None]] = ()
-) -> Iterator[FileFacts]:
-    """What each file tells. `known`: digests from before, by path; where one is another now, it is read again."""
-    for entry in inventory.entries:
-        facts = read(entry)
-        if _is_damaged(facts) or any(_differs(digests.get(entry.path), facts.digest) for digests in known):
-            facts = _confirmed(facts, read(entry, fresh=True))
-        yield facts
-
-
-def _known_digests(*lists: Manifest | FileList | None) -> list[Mapping[str, str | None]]:
-    return [{file.path: file.digest for file in known.files} for known in lists if known]
-
-
-def _is_damaged(facts: FileFacts) -> bool:
-    return any(MEANINGS[problem.code].verdict is Verdict.CORRUPT for problem in facts.problems)
-
-
-def _differs(kept: str | None, found: str | None) -> bool:
-    """Whether two digests by the same algorithm are others."""
-    if kept is None or found is None:
-        return False
-    return kept != found and kept.partition(":")[0] == found.partition(":")[0]
-
-
-def _confirmed(first: FileFacts, second: FileFacts) -> FileFacts:
-    """Damage counts after a second read found the same; a cable or memory chip lies differently each time."""
-    if (first.problems, first.digest) == (second.problems, second.digest):
-        return first
-    return replace(
-        second,
-        problems=(Finding(Code.READS_DIFFER, first.path, "damaged in one reading, otherwise in the next"),),
-        digest=None,  # whichever it is, nothing may be held against it later
-    )
 
 
 def _has_changed(path: str, inventory: Inventory, *, inodes: bool) -> bool:

@@ -15,8 +15,9 @@ from lastgood.facts import Level
 from lastgood.findings import Code, Verdict
 from lastgood.inventory import take_inventory
 from lastgood.manifest import manifest_as_json, manifest_from_json
+from lastgood.outline import outline
 from lastgood.training import CheckpointManager
-from lastgood.verify import outline, verify
+from lastgood.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,8 @@ from lastgood.formats.payload import open_payload
 from lastgood.formats.values import read_values
 from lastgood.inventory import take_inventory
 from lastgood.layouts import forms, states
-from lastgood.verify import outline, verify
+from lastgood.outline import outline
+from lastgood.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable

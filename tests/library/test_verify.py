@@ -16,8 +16,9 @@ from lastgood.facts import Component, Level, Presence
 from lastgood.findings import Code, Severity, Verdict
 from lastgood.inventory import take_inventory
 from lastgood.layouts import hf_trainer
+from lastgood.outline import Outline, outline
 from lastgood.own_look import own_look
-from lastgood.verify import Outline, outline, verify
+from lastgood.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -117,16 +117,33 @@ NUMBERS: Final = (
         "one tensor is zero", spoil.zero_tensor, ALL, SOUND, beside=seen(SICK, Code.TENSOR_ZEROED), seeds=3
     ),
     fault("all moments are zero", spoil.zero_moments, ALL, seen(PARTIAL, Code.OPTIMIZER_EMPTY)),
-    fault("the learning rate is 0", spoil.set_rate_to_zero, ALL, SOUND, remarks=(Code.RATE_ZERO,)),
+    fault("the learning rate is 0", spoil.set_rate(0.0), ALL, SOUND, remarks=(Code.RATE_ZERO,)),
+    fault("the learning rate is negative", spoil.set_rate(-1.0), ALL, seen(SICK, Code.RATE_NEGATIVE)),
+    fault("there is no learning rate", spoil.set_rate(None), ALL, seen(SICK, Code.NOT_A_NUMBER)),
+    fault(
+        "the schedule's rate is NaN", spoil.on_scheduler(spoil.spoil_schedule), WITH_SCHEDULER,
+        seen(SICK, Code.NOT_A_NUMBER),
+    ),
 )  # fmt: skip
 
 MISSING: Final = (
     fault("the optimizer holds no state", spoil.empty_optimizer, ALL, seen(PARTIAL, Code.OPTIMIZER_EMPTY)),
+    fault(
+        "the second moments are missing", spoil.on_optimizer(spoil.drop_moments), ALL, seen(CORRUPT, Code.STATE_SHAPE)
+    ),
+    fault(
+        "the optimizer's groups are missing", spoil.on_optimizer(spoil.drop_groups), ALL,
+        seen(CORRUPT, Code.STATE_SHAPE),
+    ),
     fault("the optimizer is missing", spoil.drop("optimizer"), ALL, seen(PARTIAL, Code.OPTIMIZER_MISSING)),
     fault(
         "the scheduler is missing", spoil.drop("scheduler"), WITH_SCHEDULER, seen(PARTIAL, Code.SCHEDULER_MISSING)
     ),
     fault("the scheduler holds nothing", spoil.empty("scheduler"), WITH_SCHEDULER, seen(PARTIAL, Code.SCHEDULER_EMPTY)),
+    fault(
+        "the scheduler's state is something else", spoil.on_scheduler(lambda _held: {"name": 1}), WITH_SCHEDULER,
+        seen(COMPLETE, Code.SCHEDULER_STRANGE),
+    ),
     fault("the random states hold nothing", spoil.empty("rng"), WITH_RNG, seen(PARTIAL, Code.RNG_EMPTY)),
     fault("the random states are missing", spoil.drop("rng"), WITH_RNG, seen(PARTIAL, Code.RNG_MISSING)),
     fault(
@@ -168,6 +185,10 @@ TORN: Final = (
     ),
     fault("a JSON file is empty", spoil.on_file("*.json", hurt.empty), ALL, seen(SHORT, Code.FILE_EMPTY), seeds=2),
     fault("a JSON file is garbage", spoil.garble, ALL, seen(CORRUPT, Code.JSON_INVALID), seeds=2),
+    fault(
+        "raw bytes of another program, called .bin", spoil.add("openvino_model.bin", bytes(range(256)) * 64), ALL,
+        seen(COMPLETE, Code.FILE_NOT_UNDERSTOOD),
+    ),
     fault(
         "config.json is a list", spoil.on_file("config.json", hurt.write_json([1])), (HF, PLAIN, FORGATHER),
         seen(CORRUPT, Code.JSON_SHAPE),
@@ -313,7 +334,6 @@ OF_ONE_FILE: Final = frozenset(
         Code.STORAGE_MISMATCH,
         Code.RNG_BASELINE,
         Code.STATE_LEFT_OUT,
-        Code.STATE_SHAPE,
         Code.OPTIMIZER_STRANGE,
         Code.PROGRESS_UNTOLD,
         Code.PROGRESS_ESTIMATED,

@@ -167,11 +167,23 @@ def zero_moments(scene: Scene) -> None:
     scene.change(scene.layout.optimizer, change)
 
 
-def set_rate_to_zero(scene: Scene) -> None:
+def set_rate(rate: float | None) -> Spoil:
     def change(optimizer: dict[str, Any]) -> dict[str, Any]:
-        return optimizer | {"param_groups": [group | {"lr": 0.0} for group in optimizer["param_groups"]]}
+        return optimizer | {"param_groups": [group | {"lr": rate} for group in optimizer["param_groups"]]}
 
-    scene.change(scene.layout.optimizer, change)
+    return lambda scene: scene.change(scene.layout.optimizer, change)
+
+
+def spoil_schedule(scheduler: dict[str, Any]) -> dict[str, Any]:
+    return scheduler | {"_last_lr": [float("nan")]}
+
+
+def on_scheduler(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Spoil:
+    def spoil(scene: Scene) -> None:
+        assert scene.layout.scheduler is not None
+        scene.change(scene.layout.scheduler, change)
+
+    return spoil
 
 
 # What is not there
@@ -179,6 +191,21 @@ def set_rate_to_zero(scene: Scene) -> None:
 
 def empty_optimizer(scene: Scene) -> None:
     scene.change(scene.layout.optimizer, lambda held: held | {"state": {}})
+
+
+def drop_moments(optimizer: dict[str, Any]) -> dict[str, Any]:
+    """The second ones, of every parameter."""
+    states = optimizer["state"].items()
+    kept = {number: {key: held for key, held in state.items() if key != "exp_avg_sq"} for number, state in states}
+    return optimizer | {"state": kept}
+
+
+def drop_groups(optimizer: dict[str, Any]) -> dict[str, Any]:
+    return {"state": optimizer["state"]}
+
+
+def on_optimizer(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Spoil:
+    return lambda scene: scene.change(scene.layout.optimizer, change)
 
 
 def empty(part: str) -> Spoil:
@@ -221,6 +248,13 @@ def remove_weights(scene: Scene) -> None:
 
 def on_file(pattern: str, injure: Callable[[Path], None]) -> Spoil:
     return lambda scene: injure(scene.pick(pattern))
+
+
+def add(name: str, content: bytes) -> Spoil:
+    def spoil(scene: Scene) -> None:
+        (scene.checkpoint / name).write_bytes(content)
+
+    return spoil
 
 
 def on_weights(injure: Callable[[Path], None]) -> Spoil:

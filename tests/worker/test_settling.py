@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lastgood.facts import Entry, Inventory
+from lastgood.outline import Outline
 from lastgood.records import Evidence
-from lastgood.verify import Outline
 from lastgood_worker import settling
 from lastgood_worker.settling import Look, Pace, Settled, Wait, Watched
 

@@ -15,9 +15,9 @@ from lastgood.formats import Unsteady
 from lastgood.inventory import take_inventory
 from lastgood.latest import saved_at
 from lastgood.life import State
+from lastgood.outline import Outline, outline
 from lastgood.records import Evidence, Record
 from lastgood.returning import MENDING, PERSON, Note, forget_note, read_note
-from lastgood.verify import Outline, outline
 from lastgood_worker import settling
 from lastgood_worker.roots import RootView, Tracked
 

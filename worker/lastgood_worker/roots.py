@@ -18,8 +18,8 @@ from lastgood_worker import marking, settling
 if TYPE_CHECKING:
     from lastgood.catalog import WorkerCatalog
     from lastgood.discovery import Candidate
+    from lastgood.outline import Outline
     from lastgood.settings import Settings
-    from lastgood.verify import Outline
     from lastgood_worker.ledger import Ledger
 
 

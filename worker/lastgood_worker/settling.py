@@ -13,7 +13,7 @@ from lastgood.records import Evidence
 
 if TYPE_CHECKING:
     from lastgood.facts import Inventory
-    from lastgood.verify import Outline
+    from lastgood.outline import Outline
 
 Content = frozenset[tuple[str, int, int, int]]
 

@@ -20,8 +20,6 @@ _SHARE_ALLOWED: Final = 0.1
 _MOST_STEPS_ALLOWED: Final = 100
 _STEPS_OF_DRIFT: Final = 2  # between two saves; a loss scaler skips steps, and may skip more of them
 _MOST_BATCHES_A_STEP: Final = 1024
-_ALMOST_WHOLE: Final = 0.1  # what is left at an epoch's end makes steps of fewer batches
-_ALL_IN_ONE: Final = "plain"  # the layout whose writers keep all states in one file, and count as they like
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +80,15 @@ def optimizer_agrees(facts: Facts) -> bool | None:
 
 
 def batches_a_step(facts: Facts) -> int | None:
-    """So many batches make one step of the optimizer (gradient accumulation), where its count is that part of them."""
+    """How many batches make one step of the optimizer, if it accumulates gradients and the state counts batches.
+
+    None where its count is no such part of the state's.
+    """
     step = facts.progress.step if facts.progress.step is not None else facts.step_by_name
     count = next((count for count in _counts(facts) if count.what == _OF_OPTIMIZER), None)
-    if step is None or count is None or not _counts_otherwise(facts, count, step):
+    if step is None or count is None or count.value == facts.step_by_name or not _may_be_of_batches(facts, count, step):
         return None
-    batches = round(step / count.value)
-    return batches if abs(step / count.value - batches) <= _ALMOST_WHOLE * batches else None
+    return round(step / count.value)
 
 
 def _finding(facts: Facts, count: _Count, step: int) -> Finding:
@@ -120,19 +120,12 @@ def _counts_otherwise(facts: Facts, count: _Count, step: int) -> bool:
             return True
         if progress.epoch is None and count.value < step / 2 and not _counted_steps(facts, count):
             return True
-    if count.file is not None and 0 < count.value < step and _may_count_batches(facts, count):
-        return _is_a_whole_part(count.value, step) and not _counted_steps(facts, count)
-    return False
+    return progress.counts_batches and count.file is not None and _may_be_of_batches(facts, count, step)
 
 
-def _may_count_batches(facts: Facts, count: _Count) -> bool:
-    """Whether the state's step may be one of batches: where it lies beside the other count, nobody mixed two saves.
-
-    Where the folder bears the other count, it is the state's step that is of another save.
-    """
-    progress, home = facts.progress, home_of(facts, Component.TRAINING_STATE)
-    together = facts.layout == _ALL_IN_ONE and count.file == home and progress.step is not None
-    return progress.counts_batches or (together and count.value != facts.step_by_name)
+def _may_be_of_batches(facts: Facts, count: _Count, step: int) -> bool:
+    """Whether it may count steps of several batches each, where the state counts batches."""
+    return 0 < count.value < step and _is_a_whole_part(count.value, step) and not _counted_steps(facts, count)
 
 
 def _is_a_whole_part(count: int, step: int) -> bool:
