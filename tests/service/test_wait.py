@@ -53,7 +53,7 @@ def test_the_answer_is_held_until_the_newer_one_is_judged(
         if begin is _landing:
             world.settle(newer)
         world.judge(newer)
-        assert asked.result(timeout=5).json()["name"] == "checkpoint-200"
+        assert asked.result(timeout=20).json()["name"] == "checkpoint-200"
 
 
 def test_a_lease_is_taken_on_the_newer_one_once_it_is_judged(world: World, client: TestClient) -> None:
@@ -64,7 +64,7 @@ def test_a_lease_is_taken_on_the_newer_one_once_it_is_judged(world: World, clien
         _until(lambda: bool(client.app.state.desk.answers._kept))  # type: ignore[attr-defined]
         assert not asked.done()
         world.judge(newer)
-        assert asked.result(timeout=5).json()["resume_point"]["name"] == "checkpoint-200"
+        assert asked.result(timeout=20).json()["resume_point"]["name"] == "checkpoint-200"
     assert list(world.catalog.holds(world.now)) == [newer]
 
 
@@ -75,7 +75,7 @@ def test_the_answer_comes_at_the_time_limit_all_the_same(world: World, client: T
     answer = client.get(LATEST, params={"wait": 0.3}).json()
     assert answer["name"] == "checkpoint-100"
     assert [p["name"] for p in answer["pending"]] == ["checkpoint-200"]
-    assert 0.3 <= time.monotonic() - began < 3
+    assert 0.3 <= time.monotonic() - began < 15
 
 
 def test_a_refusal_comes_at_the_time_limit_too(world: World, client: TestClient) -> None:
@@ -109,14 +109,14 @@ def test_it_is_not_held_when(world: World, client: TestClient, also: Callable[[W
     world.save(100)
     began = time.monotonic()
     assert client.get(LATEST, params={"wait": 30}).json()["name"] == "checkpoint-100"
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
 
 
 def test_nobody_waits_when_all_were_refused_and_none_is_in_work(world: World, client: TestClient) -> None:
     world.save(100, Verdict.CORRUPT)
     began = time.monotonic()
     assert problem(client.get(LATEST, params={"wait": 30}))["code"] == "none-acceptable"
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
 
 
 def test_a_save_that_dies_meanwhile_lets_the_answer_go(world: World, client: TestClient) -> None:
@@ -126,7 +126,7 @@ def test_a_save_that_dies_meanwhile_lets_the_answer_go(world: World, client: Tes
         asked = pool.submit(client.get, LATEST, params={"wait": 30})
         _until(lambda: bool(client.app.state.desk.answers._kept))  # type: ignore[attr-defined]
         world.catalog.vanished(dying)
-        assert asked.result(timeout=5).json()["name"] == "checkpoint-100"
+        assert asked.result(timeout=20).json()["name"] == "checkpoint-100"
 
 
 def test_the_service_lets_go_of_held_answers_when_it_ends(world: World, client: TestClient) -> None:
@@ -135,11 +135,11 @@ def test_the_service_lets_go_of_held_answers_when_it_ends(world: World, client: 
     client.app.state.desk.closing.set()  # type: ignore[attr-defined]
     began = time.monotonic()
     assert client.get(LATEST, params={"wait": 30}).json()["name"] == "checkpoint-100"
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
 
 
 def _until(claim: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not claim():
         assert time.monotonic() < deadline
         time.sleep(0.01)
