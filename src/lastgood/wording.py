@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# Without a line's end and the colours that we set ourselves; with what changes the direction of writing.
-_CONTROLS: Final = re.compile(r"\x1b(?!\[\d{1,2}m)|[\x00-\x09\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# Without tabs, a line's end and the colours that we set ourselves; with what changes the direction of writing.
+_CONTROLS: Final = re.compile(r"\x1b(?!\[\d{1,2}m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:

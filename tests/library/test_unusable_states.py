@@ -209,3 +209,13 @@ def test_a_scheduler_of_no_use_ends_exactness(value: Any, verdict: Verdict, tmp_
     (checkpoint / "scheduler.pt").write_bytes(saved(value))
     report = verify(str(checkpoint))
     assert (report.verdict, report.exact_resume) == (verdict, False)
+
+
+def test_whoever_names_the_kinds_may_save_them_in_forms_of_their_own(tmp_path: Path) -> None:
+    own = {"optimizer_state_dict": {"count": 5}, "scheduler_state_dict": {"phase": "b"}}
+    kinds = {"kinds": {"optimizer": "Own", "scheduler": "OwnSchedule"}}
+    for named, codes in ((kinds, set()), ({}, {Code.STATE_SHAPE, Code.SCHEDULER_STRANGE})):
+        folder = make_plain_checkpoint(tmp_path / "checkpoint-100", 100)
+        (folder / "training_state.pt").write_bytes(saved(plain_state(100) | own | named))
+        found = {finding.code for finding in verify(str(folder)).findings}
+        assert found & {Code.STATE_SHAPE, Code.SCHEDULER_STRANGE} == codes

@@ -218,7 +218,10 @@ def test_that_no_step_is_told_is_said(tmp_path: Path, caplog: pytest.LogCaptureF
             {"optimizer_state_dict": torch.optim.SGD([torch.ones(1)], lr=0.1).state_dict()}, ValueError,
             id="the optimizer of another model",
         ),
-        pytest.param({"optimizer_state_dict": {"state": {0: {}}}}, ValueError, id="an optimizer without groups"),
+        pytest.param(
+            {"optimizer_state_dict": {"state": {0: {"exp_avg": torch.ones(1)}}}}, ValueError,
+            id="an optimizer without groups",
+        ),
         pytest.param(
             {"optimizer_state_dict": {"state": {}, "param_groups": [{"lr": 1}]}}, ValueError, id="groups of nothing"
         ),

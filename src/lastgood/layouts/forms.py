@@ -36,16 +36,21 @@ _OF_SCHEDULERS: Final = re.compile(
 _NUMBERS_OF_SCHEDULERS: Final = ("last_epoch", "_last_lr", "base_lrs")
 
 
-def misshapen_state(component: Component, home: str, value: Any) -> Iterator[Finding]:
-    """What is there, and can be the state of nothing: every loader would end in the middle of it."""
+def misshapen_state(component: Component, home: str, value: Any, *, named: bool = False) -> Iterator[Finding]:
+    """What is there, and can be the state of nothing: every loader would end in the middle of it.
+
+    `named`: whoever saved it tells the kind of the object, so that it may have any form of that object's own.
+    """
     if value is None or isinstance(value, Opaque):
         return
     if not isinstance(value, dict | list | tuple):
         yield Finding(Code.STATE_SHAPE, home, f"the {component.value} state is no state but {counts.shortened(value)}")
     elif component is Component.OPTIMIZER:
-        yield from _misshapen_optimizers(home, value)
+        own = named and isinstance(value, dict) and not value.keys() & _OF_TORCH
+        yield from () if own else _misshapen_optimizers(home, value)
     elif component is Component.SCHEDULER:
-        yield from _misshapen_scheduler(home, value)
+        yield from _unsound_schedule(home, value)
+        yield from () if named else _misshapen_scheduler(home, value)
 
 
 def optimizers_in(value: Any, path: str, levels: int = _DEEPEST) -> Iterator[tuple[str, dict[Any, Any]]]:
@@ -153,10 +158,13 @@ def _holds_numbers(value: Any, levels: int = _DEEPEST) -> bool:
     return levels > 0 and any(_holds_numbers(part, levels - 1) for _key, part in parts_of(value))
 
 
-def _misshapen_scheduler(home: str, value: Any) -> Iterator[Finding]:
+def _unsound_schedule(home: str, value: Any) -> Iterator[Finding]:
     unsound = next(_unsound_numbers(value, _DEEPEST), None)
     if unsound is not None:
         yield Finding(Code.NOT_A_NUMBER, home, f"{unsound} in the scheduler state")
+
+
+def _misshapen_scheduler(home: str, value: Any) -> Iterator[Finding]:
     # torch's loaders take whatever is there, and one that finds nothing of its own begins anew without a word.
     if value and not _counts_something(value, _DEEPEST):
         names = counts.shortened(sorted(map(str, value))) if isinstance(value, dict) else counts.shortened(value)

@@ -6,7 +6,8 @@ Three writers, told apart by their keys and the file's ending:
 - `training_state.pth` with `optimizer_state_dict`, `epoch`, `step`, `total_batches`; no scheduler, no RNG.
 Each may have `scaler_state_dict`, and `model_state_dict` where the weights lie inside. The `.pth` always has a scaler's
 key, with None where there is none, and counts batches in `step`: 0 means that the epoch is finished.
-CheckpointManager adds `dataloader`, and names in `not_saved` what its job chose to leave out.
+CheckpointManager adds `dataloader`, names in `not_saved` what its job chose to leave out, and in `kinds` the classes of
+optimizer and scheduler.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _WHERE_USED: Final = (Component.SCALER, Component.DATALOADER)  # not there: the 
 _COUNTS_BATCHES: Final = "training_state.pth"
 COUNTS: Final = ("global_step", "epoch", "step", "total_batches")
 NOT_SAVED: Final = "not_saved"
+KINDS: Final = "kinds"  # of optimizer and scheduler
 INNER_WEIGHTS: Final = "model_state_dict"
 _TRAINED: Final = tuple(f"{key}." for key in (INNER_WEIGHTS, *_KEYS[Component.OPTIMIZER]))
 _NO_OTHER_FORM: Final = (Component.OPTIMIZER, Component.SCHEDULER, Component.SCALER)
@@ -100,8 +102,11 @@ def _state_findings(home: str | None, names: frozenset[str], files: Mapping[str,
         return
     if facts.format == "torch" and not facts.problems and not _state(names, files):
         yield Finding(Code.TRAINING_STATE_MISSING, home, "it holds no training state")
+    state = _state(names, files)
+    named = state.get(KINDS)
     for component in _NO_OTHER_FORM:
-        yield from forms.misshapen_state(component, home, _found(component, _state(names, files))[1])
+        value = _found(component, state)[1]
+        yield from forms.misshapen_state(component, home, value, named=isinstance(named, dict) and component in named)
 
 
 def _weights_inside(names: frozenset[str], files: Mapping[str, FileFacts]) -> bool:

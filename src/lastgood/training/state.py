@@ -23,7 +23,7 @@ MODEL: Final = plain.INNER_WEIGHTS
 RNG: Final = "rng_states"
 DATALOADER: Final = "dataloader"
 NOT_SAVED: Final = plain.NOT_SAVED  # what the job chose to leave out
-KINDS: Final = "kinds"  # of optimizer and scheduler
+KINDS: Final = plain.KINDS
 PARTS: Final = ("optimizer", "scheduler", "scaler")
 # Ours first, then Forgather's.
 _KEYS: Final = {
