@@ -315,19 +315,26 @@ def test_what_is_like_an_optimizer_need_not_name_its_parameters(tmp_path: Path) 
     assert fresh.count == 5
 
 
-def test_a_schedule_that_goes_on_without_the_optimizer_sets_its_rates(tmp_path: Path) -> None:
-    def job() -> tuple[Any, Any, Any]:
-        model = nn.Linear(6, 3)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        return model, optimizer, lr_scheduler.StepLR(optimizer, 3)
+def with_schedule(kind: Any, number: int) -> tuple[Any, Any, Any]:
+    model = nn.Linear(6, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return model, optimizer, kind(optimizer, number)
 
-    model, optimizer, scheduler = job()
-    for _ in range(6):
+
+def saved_after(steps: int, manager: CheckpointManager, job: tuple[Any, Any, Any]) -> Any:
+    """The optimizer of the job, which has made so many steps and was saved."""
+    model, optimizer, scheduler = job
+    for _ in range(steps):
         optimizer.step()
         scheduler.step()
+    manager.save(steps, model=model, optimizer=optimizer, scheduler=scheduler)
+    return optimizer
+
+
+def test_a_schedule_that_goes_on_without_the_optimizer_sets_its_rates(tmp_path: Path) -> None:
     manager = CheckpointManager(tmp_path, settings=NOBODY, restore_optimizer_state=False)
-    manager.save(6, model=model, optimizer=optimizer, scheduler=scheduler)
-    model, fresh, scheduler = job()
+    optimizer = saved_after(6, manager, with_schedule(lr_scheduler.StepLR, 3))
+    model, fresh, scheduler = with_schedule(lr_scheduler.StepLR, 3)
     manager.resume(model, fresh, scheduler)
     assert fresh.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"] == pytest.approx(0.001)
     assert fresh.param_groups[0]["initial_lr"] == 0.1
@@ -453,18 +460,9 @@ def test_samples_that_draw_in_workers_draw_otherwise_without_them(
 
 
 def test_a_schedule_that_begins_anew_begins_with_its_own_rate(tmp_path: Path) -> None:
-    def job() -> tuple[Any, Any, Any]:
-        model = nn.Linear(6, 3)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        return model, optimizer, lr_scheduler.CosineAnnealingLR(optimizer, 10)
-
-    model, optimizer, scheduler = job()
-    for _ in range(9):
-        optimizer.step()
-        scheduler.step()
     manager = CheckpointManager(tmp_path, settings=NOBODY, restore_scheduler_state=False)
-    manager.save(9, model=model, optimizer=optimizer, scheduler=scheduler)
-    model, optimizer, scheduler = job()
+    saved_after(9, manager, with_schedule(lr_scheduler.CosineAnnealingLR, 10))
+    model, optimizer, scheduler = with_schedule(lr_scheduler.CosineAnnealingLR, 10)
     manager.resume(model, optimizer, scheduler)
     assert optimizer.param_groups[0]["lr"] == 0.1
 
