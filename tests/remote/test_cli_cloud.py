@@ -388,6 +388,7 @@ def pushing(
 
     def work() -> None:
         while not ended.wait(0.01):
+            world.beat()
             for request in world.catalog.open_requests():
                 for look in looks:
                     world.beat(**look)
