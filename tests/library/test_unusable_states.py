@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from builders import make_hf_checkpoint, make_plain_checkpoint, plain_state, pth_files, saved, write_files
 from lastgood.facts import Component, FileFacts, Presence
 from lastgood.findings import MEANINGS, Code, Verdict
+from lastgood.formats.stubs import opaque_class
+from lastgood.formats.unsafe import Name
 from lastgood.layouts import forms, states
 from lastgood.verify import verify
 
@@ -219,3 +222,45 @@ def test_whoever_names_the_kinds_may_save_them_in_forms_of_their_own(tmp_path: P
         (folder / "training_state.pt").write_bytes(saved(plain_state(100) | own | named))
         found = {finding.code for finding in verify(str(folder)).findings}
         assert found & {Code.STATE_SHAPE, Code.SCHEDULER_STRANGE} == codes
+
+
+# Time
+
+
+def shared_lists() -> list[Any]:
+    """Sixty times the same list, in a list that is there sixty times, and so on: a pickle of a few hundred bytes."""
+    value: list[Any] = [0.5]
+    for _ in range(6):
+        value = [value] * 60
+    return value
+
+
+def shared_parts() -> dict[str, Any]:
+    """Thousands of optimizers of thousands of parameters each, all of them the same ones."""
+    state = {n: {"step": 3, "exp_avg": 1} for n in range(2000)}
+    groups = [{"params": list(range(2000)), "lr": 1e-3, "capturable": False}] * 2000
+    return {"of all": [{"state": state, "param_groups": groups} for _ in range(2000)]}
+
+
+@pytest.mark.parametrize(
+    "value", [shared_lists(), {"_schedulers": shared_lists()}, {"x": shared_lists()}, shared_parts()]
+)
+def test_what_a_short_pickle_names_over_and_over_is_looked_at_once(value: Any) -> None:
+    started = time.process_time()
+    states.optimizer_facts(value, "", FileFacts("optimizer.pt", 1, "torch"))
+    states.schedule_step(value)
+    for component in (Component.OPTIMIZER, Component.SCHEDULER):
+        list(forms.misshapen_state(component, "a.pt", value))
+    assert time.process_time() - started < 1
+
+
+def test_an_object_shows_its_name_and_nothing_that_it_holds() -> None:
+    held = opaque_class(Name("a", "Thing"))()
+    held[0] = shared_lists()
+    assert repr(held) == "<a.Thing>"
+
+
+def test_of_schedulers_side_by_side_and_within_each_other_the_largest_count_is_told() -> None:
+    chained = {"_schedulers": [{"last_epoch": 3}, {"num_bad_epochs": 1, "last_epoch": 90}]}
+    assert states.schedule_step([chained, {"last_epoch": 7, "_schedulers": [{"last_epoch": 80}]}]) == 7
+    assert states.schedule_step(chained) == 3

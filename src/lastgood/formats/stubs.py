@@ -52,6 +52,10 @@ class Opaque(dict[Any, Any]):
             self.items_added = []
         self.items_added.extend(items)
 
+    def __repr__(self) -> str:
+        """Its name alone: what it holds may name the same list a billion times over."""
+        return f"<{self.qualified_name}>"
+
     __hash__ = object.__hash__  # type: ignore[assignment]
 
     def __eq__(self, other: object) -> bool:

@@ -16,7 +16,7 @@ from lastgood.formats.inert_pickle import ArrayFact, Opaque
 from lastgood.layouts import counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _DEEPEST: Final = 4  # wrappers put the state of torch's optimizer a few levels down, or several of them side by side
 _OF_TORCH: Final = frozenset({"state", "param_groups"})
@@ -53,13 +53,40 @@ def misshapen_state(component: Component, home: str, value: Any, *, named: bool 
         yield from () if named else _misshapen_scheduler(home, value)
 
 
-def optimizers_in(value: Any, path: str, levels: int = _DEEPEST) -> Iterator[tuple[str, dict[Any, Any]]]:
+def optimizers_in(value: Any, path: str) -> Iterator[tuple[str, dict[Any, Any]]]:
     """Each state of torch's form in the value, with the path of keys to it."""
-    if isinstance(value, dict) and isinstance(value.get("param_groups"), list):
-        yield path, value
-    elif levels:
-        for key, part in parts_of(value):
-            yield from optimizers_in(part, f"{path}{key}.", levels - 1)
+    told: set[int] = set()  # the states and groups that were: no optimizer has those of another
+    for place, part in within(value, _parts_but_of_optimizers, path):
+        if not _is_optimizer(part):
+            continue
+        own = {id(part[key]) for key in _OF_TORCH if part.get(key) is not None}
+        if told.isdisjoint(own):
+            yield place, part
+        told |= own
+
+
+def within(value: Any, parts: Callable[[Any], Iterable[tuple[Any, Any]]], path: str = "") -> Iterator[tuple[str, Any]]:
+    """The value, its parts and theirs, a few levels down, each with the path of keys to it; the nearest first.
+
+    What lies in several places is told once: a short pickle can name the same list a billion times over.
+    """
+    seen: set[int] = set()
+    level = [(path, value)]
+    for _ in range(_DEEPEST + 1):
+        below: list[tuple[str, Any]] = []
+        for place, part in level:
+            if isinstance(part, dict | list | tuple):
+                if id(part) in seen:
+                    continue
+                seen.add(id(part))
+                below.extend((f"{place}{key}.", inner) for key, inner in parts(part))
+            yield place, part
+        level = below
+
+
+def each_once(values: Iterable[dict[Any, Any]]) -> list[dict[Any, Any]]:
+    """Without those that are there a second time: a short pickle can name the same one a million times over."""
+    return list({id(value): value for value in values}.values())
 
 
 def parts_of(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -79,9 +106,10 @@ def holds_nothing(states: Any) -> bool:
 def lacking_in(optimizer: Mapping[Any, Any]) -> Iterator[str]:
     """What the next step would look for in the state of a parameter, and not find. In words, by group."""
     states = optimizer.get("state")
-    for group in optimizer["param_groups"]:
-        if isinstance(states, dict) and isinstance(group, dict) and "capturable" in group:
-            yield from _lacking_in_group(group, states)
+    found = (group for group in optimizer["param_groups"] if isinstance(group, dict) and "capturable" in group)
+    groups = {id(group.get("params")): group for group in found}  # the same list of them need be looked at once only
+    for group in groups.values() if isinstance(states, dict) else ():
+        yield from _lacking_in_group(group, states)
 
 
 def _lacking_in_group(group: Mapping[Any, Any], states: Mapping[Any, Any]) -> Iterator[str]:
@@ -141,6 +169,14 @@ def _wrong_in(optimizer: Mapping[Any, Any]) -> str | None:
     return None
 
 
+def _is_optimizer(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("param_groups"), list)
+
+
+def _parts_but_of_optimizers(value: Any) -> Iterable[tuple[Any, Any]]:
+    return () if _is_optimizer(value) else parts_of(value)
+
+
 def _is_flattened(optimizer: Mapping[Any, Any]) -> bool:
     """torch.distributed.checkpoint can write every number of it under a name of its own: `state.fc.weight.exp_avg`."""
     return any(isinstance(key, str) and key.startswith(("param_groups.", "state.")) for key in optimizer)
@@ -151,44 +187,46 @@ def _is_wrapped(optimizer: Mapping[Any, Any]) -> bool:
     return "param_groups" not in optimizer and any(optimizers_in(optimizer.get("state"), ""))
 
 
-def _holds_numbers(value: Any, levels: int = _DEEPEST) -> bool:
+def _holds_numbers(value: Any) -> bool:
     """Whether there is a tensor in it, an array, or an object that may have one."""
-    if isinstance(value, TensorFact | ArrayFact | Opaque):
-        return True
-    return levels > 0 and any(_holds_numbers(part, levels - 1) for _key, part in parts_of(value))
+    return any(isinstance(part, TensorFact | ArrayFact | Opaque) for _path, part in within(value, parts_of))
 
 
 def _unsound_schedule(home: str, value: Any) -> Iterator[Finding]:
-    unsound = next(_unsound_numbers(value, _DEEPEST), None)
+    unsound = next(_unsound_numbers(value), None)
     if unsound is not None:
         yield Finding(Code.NOT_A_NUMBER, home, f"{unsound} in the scheduler state")
 
 
 def _misshapen_scheduler(home: str, value: Any) -> Iterator[Finding]:
     # torch's loaders take whatever is there, and one that finds nothing of its own begins anew without a word.
-    if value and not _counts_something(value, _DEEPEST):
+    if value and not any(_counts_something(part) for _path, part in within(value, _containers_of)):
         names = counts.shortened(sorted(map(str, value))) if isinstance(value, dict) else counts.shortened(value)
         yield Finding(Code.SCHEDULER_STRANGE, home, f"nothing that a scheduler counts by: it holds {names}")
 
 
-def _unsound_numbers(value: Any, levels: int) -> Iterator[str]:
+def _unsound_numbers(value: Any) -> Iterator[str]:
     """Of a scheduler, and of those that it is made of. Its `best` is infinite until something was measured."""
-    if isinstance(value, dict):
-        for name in _NUMBERS_OF_SCHEDULERS:
-            told = value.get(name)
+    for _path, part in within(value, schedulers_of):
+        for name in _NUMBERS_OF_SCHEDULERS if isinstance(part, dict) else ():
+            told = part.get(name)
             numbers = told if isinstance(told, list | tuple) else (told,)
             yield from (f"{name} is {one}" for one in numbers if isinstance(one, float) and not isfinite(one))
-    if levels:
-        inner = value.get("_schedulers") if isinstance(value, dict) else value
-        for _key, part in parts_of(inner):
-            yield from _unsound_numbers(part, levels - 1)
 
 
-def _counts_something(value: Any, levels: int) -> bool:
-    if isinstance(value, Opaque) or not isinstance(value, dict | list | tuple):
-        return not isinstance(value, str)
-    if isinstance(value, dict):
-        if any(not isinstance(key, str) or _OF_SCHEDULERS.search(key) for key in value):
-            return True
-        value = [part for part in value.values() if isinstance(part, dict | list | tuple)]
-    return levels > 0 and any(_counts_something(part, levels - 1) for part in value)
+def schedulers_of(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Those side by side, or those that a scheduler is made of."""
+    return parts_of(value.get("_schedulers") if isinstance(value, dict) else value)
+
+
+def _containers_of(value: Any) -> Iterator[tuple[Any, Any]]:
+    """What a list holds, and of a dict what holds more."""
+    inner = parts_of(value)
+    return (item for item in inner if not isinstance(value, dict) or isinstance(item[1], dict | list | tuple))
+
+
+def _counts_something(value: Any) -> bool:
+    """A dict by its names, and anything else but a text by itself."""
+    if isinstance(value, dict) and not isinstance(value, Opaque):
+        return any(not isinstance(key, str) or _OF_SCHEDULERS.search(key) for key in value)
+    return isinstance(value, Opaque) or not isinstance(value, list | tuple | str)

@@ -11,13 +11,12 @@ from lastgood.formats.inert_pickle import Opaque
 from lastgood.layouts import base, counts, forms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from lastgood.facts import FileFacts
 
 _BYTES_OF_TORCHS: Final = 5000  # a state of the CPU's generator has 5,056
 _PARTS_OF_PYTHONS: Final = 3  # random.getstate: version, numbers, the next normal one
-_DEEPEST: Final = 4  # schedulers are made of others
 
 # The names under which the generators lie: in rng_state.pth of Trainer, in `rng_states` of a training_state.pt, in
 # random_states_N.pkl of Accelerate.
@@ -51,20 +50,26 @@ def optimizer_facts(value: Any, prefix: str, file: FileFacts) -> OptimizerFacts 
     )
 
 
-def schedule_step(value: Any, levels: int = _DEEPEST) -> int | None:
+def schedule_step(value: Any) -> int | None:
     """The `last_epoch` of a scheduler's state: how often it was stepped. The largest of several side by side.
 
     None also for ReduceLROnPlateau: it counts measurements, and how many steps lie between two of them is not told.
     """
-    if not levels:
+    told = (_own_step(part) for _path, part in forms.within(value, _uncounted_schedulers))
+    return max((step for step in told if step is not None), default=None)
+
+
+def _own_step(scheduler: Any) -> int | None:
+    if not isinstance(scheduler, dict) or "num_bad_epochs" in scheduler:
         return None
-    if isinstance(value, list | tuple):
-        return max((step for part in value if (step := schedule_step(part, levels - 1)) is not None), default=None)
-    if not isinstance(value, dict) or "num_bad_epochs" in value:
-        return None
-    # SequentialLR counts for itself as well; ChainedScheduler leaves that to its parts.
-    own = counts.whole_number(value.get("last_epoch"))
-    return own if own is not None else schedule_step(value.get("_schedulers"), levels - 1)
+    return counts.whole_number(scheduler.get("last_epoch"))
+
+
+def _uncounted_schedulers(value: Any) -> Iterable[tuple[Any, Any]]:
+    """SequentialLR counts for itself as well; ChainedScheduler leaves that to its parts."""
+    if isinstance(value, dict) and ("num_bad_epochs" in value or _own_step(value) is not None):
+        return ()
+    return forms.schedulers_of(value)
 
 
 def rng_kinds(value: Any) -> frozenset[str]:
@@ -102,13 +107,13 @@ def _holds(state: Any) -> bool:
 
 
 def _groups(optimizer: dict[Any, Any]) -> list[dict[Any, Any]]:
-    return [group for group in optimizer["param_groups"] if isinstance(group, dict)]
+    return forms.each_once(group for group in optimizer["param_groups"] if isinstance(group, dict))
 
 
 def _states(optimizer: dict[Any, Any]) -> Iterator[tuple[Any, dict[Any, Any]]]:
-    for parameter, state in forms.parts_of(optimizer.get("state")):
-        if isinstance(state, dict):
-            yield parameter, state
+    """Each once, as `forms.each_once`."""
+    found = (item for item in forms.parts_of(optimizer.get("state")) if isinstance(item[1], dict))
+    yield from {id(item[1]): item for item in found}.values()
 
 
 def _steps(optimizer: dict[Any, Any], path: str, values: Mapping[str, float]) -> Iterator[int]:
