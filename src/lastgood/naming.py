@@ -39,7 +39,7 @@ _NUMBERED: Final = tuple(
 # Not so `.metadata`: torch.distributed.checkpoint keeps in it where each tensor lies, and writes it last.
 _MAY_BE_EMPTY: Final = re.compile(
     r"(?:.*/)?(?:\.(?!metadata$)[^/]*|_?[A-Z]+|[^/]*\.(?:lock|log|md|py|out|err|done|complete|success)"
-    r"|events\.out\.tfevents\.[^/]*)"
+    r"|[^/]*log[^/]*\.txt|events\.out\.tfevents\.[^/]*)"
 )
 
 # What people and trainers call a checkpoint that they want to have a second time.
@@ -105,6 +105,11 @@ def is_backup(path: str) -> bool:
 def is_ours(name: str) -> bool:
     """Whether lastgood wrote it: left out of every inventory."""
     return name.startswith(OWN_PREFIX)
+
+
+def is_of_macos(path: str) -> bool:
+    """Whether macOS keeps here what its own disks keep beside a file: `._model.safetensors`, which holds no tensor."""
+    return path.rpartition("/")[2].startswith("._")
 
 
 def may_be_empty(path: str) -> bool:

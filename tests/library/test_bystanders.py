@@ -28,6 +28,7 @@ STATE = "training_state.pt"
 
 @pytest.mark.parametrize(
     "name", ["_SUCCESS", "DONE", ".complete", ".gitkeep", "code/__init__.py", "x.lock", "stderr.log", "README.md",
+             "log.txt", "train_log.txt",
              "runs/events.out.tfevents.17.host"]
 )  # fmt: skip
 def test_a_mark_or_a_log_may_be_empty(tmp_path: Path, name: str) -> None:
@@ -231,3 +232,19 @@ def test_where_no_layout_fits_any_file_may_be_the_checkpoint_s_own(tmp_path: Pat
     (tmp_path / "checkpoint-100").mkdir()
     (tmp_path / "checkpoint-100/layer_1.pt").write_bytes(RAW)
     assert verify(str(tmp_path / "checkpoint-100")).verdict is Verdict.CORRUPT
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", STATE, "optimizer.pt", "optimizer_state.pt",
+             "model-00001-of-00002.safetensors", "adapter/adapter_model.safetensors"]
+)  # fmt: skip
+@pytest.mark.parametrize("make", [make_hf_checkpoint, make_plain_checkpoint])
+def test_what_macos_keeps_beside_each_file_is_none_of_the_checkpoint_s(
+    make: Callable[..., Path], name: str, tmp_path: Path
+) -> None:
+    checkpoint = make(tmp_path / "checkpoint-100", 100)
+    beside = (checkpoint / name).with_name(f"._{(checkpoint / name).name}")
+    beside.parent.mkdir(exist_ok=True)
+    beside.write_bytes(b"\0\5\26\7\0\2\0\0Mac OS X")
+    report = verify(str(checkpoint))
+    assert (report.verdict, report.warnings) == (Verdict.COMPLETE, ())

@@ -58,7 +58,8 @@ def read_file(
             if fresh:
                 payload.drop_cached()
             drop_cached = level is not Level.QUICK and not payload.is_cached()
-            parsed = _PARSERS.get(os.path.splitext(entry.path)[1], _parse_nothing)(payload, entry.path)
+            ending = "" if naming.is_of_macos(entry.path) else os.path.splitext(entry.path)[1]
+            parsed = _PARSERS.get(ending, _parse_nothing)(payload, entry.path)
             facts = _facts(entry, parsed, payload)
             if level is Level.QUICK:
                 return facts

@@ -65,7 +65,7 @@ class Layout(Protocol):
 
 MOST_RANKS: Final = 100_000
 STATES: Final = ("training_state.pt", "training_state.pth")  # all of a trainer's state in one file
-SHARD: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
+SHARD: Final = re.compile(r"((?!\._).*)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
 SINGLE_WEIGHTS: Final = (
     "model.safetensors",
     "pytorch_model.bin",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MANIFEST: Final = "checkpoint_manifest.json"
 _NO_WEIGHTS: Final = ".forgather_no_model_weights"  # says that something else keeps the model's weights
-_NAME: Final = re.compile(r"([^/]+?)_state(?:_rank_(\d{1,5})|_[^/]+)?\.pt")
+_NAME: Final = re.compile(r"((?!\._)[^/]+?)_state(?:_rank_(\d{1,5})|_[^/]+)?\.pt")
 _KEYS: Final = {
     Component.TRAINING_STATE: ("trainer",),
     Component.OPTIMIZER: ("optimizer",),
