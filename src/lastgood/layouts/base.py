@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from lastgood.facts import Component, OptimizerFacts, Presence, TensorFact
@@ -12,7 +13,7 @@ from lastgood.formats.inert_pickle import Opaque
 from lastgood.layouts import forms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from lastgood.facts import FileFacts, Progress
 
@@ -234,10 +235,10 @@ def told(homes: tuple[str, ...], files: Mapping[str, FileFacts]) -> Iterator[tup
             yield home, files[home].contents
 
 
-def holding_nothing(homes: Homes, files: Mapping[str, FileFacts]) -> dict[Component, Presence]:
-    """Components with files of their own whose file is there, sound, and empty of state."""
-    judges = {
-        Component.OPTIMIZER: optimizer_presence,
+def holding_nothing(homes: Homes, files: Mapping[str, FileFacts], steps: int | None) -> dict[Component, Presence]:
+    """Components with files of their own whose file is there, sound, and empty of state, after so many steps."""
+    judges: dict[Component, Callable[[Any], Presence]] = {
+        Component.OPTIMIZER: partial(optimizer_presence, steps=steps),
         Component.SCHEDULER: state_presence,
         Component.RNG: state_presence,
     }

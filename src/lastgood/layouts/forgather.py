@@ -69,7 +69,7 @@ class Forgather:
         progress = _progress(parts, homes, files)
         return base.Reading(
             homes,
-            _components(names, homes, files),
+            _components(names, homes, files, progress.step),
             progress,
             (
                 *base.misshapen(files),
@@ -140,7 +140,9 @@ def _missing_ranks(
         yield from base.missing_ranks(there, count, key + "_state_rank_{}.pt")
 
 
-def _components(names: frozenset[str], homes: base.Homes, files: Mapping[str, FileFacts]) -> dict[Component, Presence]:
+def _components(
+    names: frozenset[str], homes: base.Homes, files: Mapping[str, FileFacts], steps: int | None
+) -> dict[Component, Presence]:
     promised = _promised(files)
     components = {component: base.presence_of(found, Presence.MISSING) for component, found in homes.items()}
     absent = (Component.CONFIG, Component.TOKENIZER, *((Component.WEIGHTS,) if _NO_WEIGHTS in names else ()))
@@ -150,7 +152,7 @@ def _components(names: frozenset[str], homes: base.Homes, files: Mapping[str, Fi
         absent += (Component.DATALOADER,)
     components |= {component: Presence.NOT_APPLICABLE for component in absent if not homes[component]}
     components[Component.SCALER] = Presence.NOT_APPLICABLE  # it lies in the trainer's state, where there is one
-    return components | base.holding_nothing(homes, files)
+    return components | base.holding_nothing(homes, files, steps)
 
 
 def _manifest_findings(files: Mapping[str, FileFacts]) -> Iterator[Finding]:

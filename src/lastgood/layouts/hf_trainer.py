@@ -65,11 +65,11 @@ class HfTrainer:
             components[Component.TOKENIZER] = Presence.NOT_APPLICABLE
         if not homes[Component.SCALER] and not _scales_its_loss(names, files):
             components[Component.SCALER] = Presence.NOT_APPLICABLE
-        optimizers = base.told(homes[Component.OPTIMIZER], files)
+        optimizers, progress = base.told(homes[Component.OPTIMIZER], files), _progress(names, files)
         return base.Reading(
             homes,
-            components | base.holding_nothing(homes, files),
-            _progress(names, files),
+            components | base.holding_nothing(homes, files, progress.step),
+            progress,
             (
                 *_state_findings(files),
                 *base.misshapen(files),
