@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -264,3 +266,65 @@ def test_of_schedulers_side_by_side_and_within_each_other_the_largest_count_is_t
     chained = {"_schedulers": [{"last_epoch": 3}, {"num_bad_epochs": 1, "last_epoch": 90}]}
     assert states.schedule_step([chained, {"last_epoch": 7, "_schedulers": [{"last_epoch": 80}]}]) == 7
     assert states.schedule_step(chained) == 3
+
+
+# Before the first step
+
+
+@pytest.mark.parametrize(("step", "verdict"), [(0, Verdict.COMPLETE), (3, Verdict.PARTIAL)])
+@pytest.mark.parametrize("layout", ["hf", "plain", "forgather"])
+def test_before_the_first_step_no_parameter_has_a_state(
+    layout: str, step: int, verdict: Verdict, tmp_path: Path
+) -> None:
+    unused = {**ADAMW, "state": {}}
+    made = {"hf": make_hf_checkpoint, "plain": make_plain_checkpoint, "forgather": make_hf_checkpoint}[layout]
+    folder = made(tmp_path / f"checkpoint-{step}", step)
+    if layout == "plain":
+        (folder / "training_state.pt").write_bytes(saved(plain_state(step) | {"optimizer_state_dict": unused}))
+    if layout == "hf":
+        (folder / "optimizer.pt").write_bytes(saved(unused))
+    if layout == "forgather":
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "training_args.bin"):
+            (folder / name).unlink()
+        rng = {"torch_rng_state": torch.get_rng_state()}
+        parts = {"optimizer": unused, "rng": rng, "scheduler": {"last_epoch": step}, "trainer": {"global_step": step}}
+        for name, part in parts.items():
+            (folder / f"{name}_state.pt").write_bytes(saved(part))
+    assert verify(str(folder)).verdict is verdict
+
+
+# Random states
+
+TORCHS = torch.get_rng_state()
+PYTHONS = random.Random(1).getstate()
+NUMPYS: Any = np.random.RandomState(1).get_state()
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "usable"),
+    [
+        pytest.param("torch", TORCHS, True, id="torch's"),
+        pytest.param("torch", TORCHS[:-8].clone(), True, id="of torch's first versions"),
+        pytest.param("torch", TORCHS[:-1].clone(), False, id="torch's without its last byte"),
+        pytest.param("torch", TORCHS[:-56].clone(), False, id="torch's, cut"),
+        pytest.param("torch", TORCHS.float(), False, id="torch's as floats"),
+        pytest.param("python", PYTHONS, True, id="python's"),
+        pytest.param("python", [3, list(PYTHONS[1]), None], True, id="python's as lists"),
+        pytest.param("python", (3, PYTHONS[1][:-1], None), False, id="python's, cut"),
+        pytest.param("python", (3, "x", None), False, id="a text for python's numbers"),
+        pytest.param("numpy", NUMPYS, True, id="numpy's"),
+        pytest.param("numpy", [NUMPYS[0], NUMPYS[1].tolist(), *NUMPYS[2:]], True, id="numpy's as lists"),
+        pytest.param("numpy", (NUMPYS[0], torch.tensor(NUMPYS[1].astype(int)), *NUMPYS[2:]), True, id="in a tensor"),
+        pytest.param("numpy", np.random.RandomState(1).get_state(legacy=False), True, id="numpy's as a dict"),
+        pytest.param("numpy", np.random.default_rng(1).bit_generator.state, True, id="of numpy's new generators"),
+        pytest.param("numpy", (NUMPYS[0], NUMPYS[1][:-1], *NUMPYS[2:]), False, id="numpy's, cut"),
+        pytest.param("numpy", NUMPYS[:1], False, id="the name of numpy's alone"),
+    ],
+)
+def test_a_random_state_that_no_generator_takes_is_none(kind: str, state: Any, usable: bool, tmp_path: Path) -> None:
+    states_saved = plain_state(3)["rng_states"] | {f"{kind}_rng_state": state}
+    folder = make_plain_checkpoint(tmp_path / "checkpoint-3", 3)
+    (folder / "training_state.pt").write_bytes(saved(plain_state(3) | {"rng_states": states_saved}))
+    report = verify(str(folder))
+    assert report.verdict is (Verdict.COMPLETE if usable else Verdict.PARTIAL)
+    assert (Code.RNG_INCOMPLETE in {finding.code for finding in report.findings}) is not usable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood import naming
 from lastgood.facts import OptimizerFacts, Presence, TensorFact
-from lastgood.formats.inert_pickle import Opaque
+from lastgood.formats.inert_pickle import ArrayFact, Opaque
 from lastgood.layouts import base, counts, forms
 
 if TYPE_CHECKING:
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
     from lastgood.facts import FileFacts
 
-_BYTES_OF_TORCHS: Final = 5000  # a state of the CPU's generator has 5,056
+_BYTES_OF_TORCHS: Final = (5056, 5048)  # a state of the CPU's generator, and of its first versions: no other is taken
 _PARTS_OF_PYTHONS: Final = 3  # random.getstate: version, numbers, the next normal one
+_NUMBERS_OF_PYTHONS: Final = 625
+_NUMBERS_OF_NUMPYS: Final = 624  # np.random.get_state: the generator's name, its numbers, and where it is in them
 
 # The names under which the generators lie: in rng_state.pth of Trainer, in `rng_states` of a training_state.pt, in
 # random_states_N.pkl of Accelerate.
@@ -94,10 +96,21 @@ def last_rates(value: Any) -> tuple[float, ...]:
 def _is_state(kind: str, state: Any) -> bool:
     """Whether it holds something that a generator of this kind could be set to, as far as its form tells."""
     if kind == "torch" and isinstance(state, TensorFact):
-        return state.bytes >= _BYTES_OF_TORCHS
+        return state.bytes in _BYTES_OF_TORCHS and state.dtype == "U8"
     if kind == "python" and not isinstance(state, Opaque):
-        return isinstance(state, list | tuple) and len(state) == _PARTS_OF_PYTHONS
+        return isinstance(state, list | tuple) and len(state) == _PARTS_OF_PYTHONS and _has(_NUMBERS_OF_PYTHONS, state)
+    if kind == "numpy" and isinstance(state, list | tuple) and state and isinstance(state[0], str):
+        return _has(_NUMBERS_OF_NUMPYS, state)
     return not isinstance(state, int | float | str) and _holds(state)
+
+
+def _has(numbers: int, state: list[Any] | tuple[Any, ...]) -> bool:
+    """Whether the second part is so many numbers. Of an object nobody can tell."""
+    told = state[1] if len(state) > 1 else None
+    shape = told.shape if isinstance(told, TensorFact | ArrayFact) else None
+    if isinstance(told, list | tuple):
+        shape = (len(told),)
+    return isinstance(told, Opaque) or shape == (numbers,)
 
 
 def _holds(state: Any) -> bool:
