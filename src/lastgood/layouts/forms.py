@@ -30,7 +30,8 @@ _MOST: Final = 0.5
 # What schedulers count by, or compute with: torch's, timm's, DeepSpeed's, Megatron's, and what people call their own.
 _OF_SCHEDULERS: Final = re.compile(
     r"step|epoch|iter|lr|rate|batch|update|warm|decay|sched|best|count|index|time|token|sample|cycle|factor|gamma"
-    r"|alpha|value|metric|milestone|progress|(?:^|_)[tn](?:_|$)",
+    r"|alpha|value|metric|milestone|progress|curr?(?:ent)?(?:_|$)|pos|call|done|total|example|frac|mult|scale|stage"
+    r"|phase|round|tick|elapsed|cursor|(?:^|_)(?:[ijknt]|it|num)(?:_|$)",
     re.IGNORECASE,
 )
 _NUMBERS_OF_SCHEDULERS: Final = ("last_epoch", "_last_lr", "base_lrs")
@@ -106,9 +107,11 @@ def holds_nothing(states: Any) -> bool:
 def lacking_in(optimizer: Mapping[Any, Any]) -> Iterator[str]:
     """What the next step would look for in the state of a parameter, and not find. In words, by group."""
     states = optimizer.get("state")
+    if not isinstance(states, dict):
+        return
     found = (group for group in optimizer["param_groups"] if isinstance(group, dict) and "capturable" in group)
     groups = {id(group.get("params")): group for group in found}  # the same list of them need be looked at once only
-    for group in groups.values() if isinstance(states, dict) else ():
+    for group in groups.values():
         yield from _lacking_in_group(group, states)
 
 
