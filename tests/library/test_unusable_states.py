@@ -199,6 +199,12 @@ def judged(folder: Path, layout: str, optimizer: Any) -> Report:
         pytest.param({"inner": {"last_epoch": 3}}, [], id="within a wrapper"),
         pytest.param({"state": [3, 4]}, [], id="a list of numbers"),
         pytest.param([{"last_epoch": 3}, {"last_epoch": 3}], [], id="two of them"),
+        *(pytest.param({name: 3}, [], id=name) for name in ("current", "pos", "i", "calls", "stage", "multiplier")),
+        pytest.param({"last_epoch": -1}, [], id="a count that begins before the first step"),
+        pytest.param({"last_epoch": -5}, [Code.SCHEDULER_STRANGE], id="a count below zero"),
+        pytest.param({"last_epoch": None}, [Code.SCHEDULER_STRANGE], id="None for a count"),
+        pytest.param({"_step_count": NAN, "last_epoch": 3}, [Code.NOT_A_NUMBER], id="a number of calls that is none"),
+        pytest.param(ADAMW, [Code.SCHEDULER_STRANGE], id="an optimizer's"),
     ],
 )  # fmt: skip
 def test_a_scheduler_s_state_is_judged_by_what_a_scheduler_can_do_with_it(value: Any, codes: list[Code]) -> None:
@@ -266,6 +272,49 @@ def test_of_schedulers_side_by_side_and_within_each_other_the_largest_count_is_t
     chained = {"_schedulers": [{"last_epoch": 3}, {"num_bad_epochs": 1, "last_epoch": 90}]}
     assert states.schedule_step([chained, {"last_epoch": 7, "_schedulers": [{"last_epoch": 80}]}]) == 7
     assert states.schedule_step(chained) == 3
+
+
+def grouped(*groups: list[int]) -> dict[str, Any]:
+    return {**ADAMW, "param_groups": [{**ADAMW["param_groups"][0], "params": group} for group in groups]}
+
+
+@pytest.mark.parametrize(
+    ("value", "warned"),
+    [
+        pytest.param(grouped([0, 1], [2, 3]), False, id="two groups"),
+        pytest.param(grouped([0, 1, 2, 3, 3]), False, id="twice in one group, which torch allows"),
+        pytest.param(grouped([0, 1, 2, 3], []), False, id="a group of nothing beside another"),
+        pytest.param(grouped([0, 1], [7, 8]), True, id="a group of others"),
+        pytest.param(grouped([0, 1]), True, id="one of two groups"),
+        pytest.param(grouped([]), True, id="no parameter"),
+        pytest.param(grouped([0, 1, 2], [2, 3]), True, id="one in two groups"),
+    ],
+)
+def test_states_that_no_group_names_are_warned_of(value: Any, warned: bool, tmp_path: Path) -> None:
+    report = judged(tmp_path / "checkpoint-3", "plain", value)
+    assert (Code.OPTIMIZER_STRANGE in {finding.code for finding in report.warnings}) is warned
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    """AdamW's, of which one parameter has another value there."""
+    return {**ADAMW, "state": {**ADAMW["state"], 1: {**ADAMW["state"][1], key: value}}}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(changed("exp_avg", "x"), id="a text for a moment"),
+        pytest.param(changed("exp_avg_sq", 0.0), id="a number for a moment"),
+        pytest.param(changed("step", "3"), id="a text for its count"),
+        pytest.param({**ADAMW, "state": {**ADAMW["state"], 1: [1, 2]}}, id="a list for a parameter's state"),
+        pytest.param({**ADAMW, "state": {**ADAMW["state"], 1: None}}, id="None for a parameter's state"),
+        pytest.param({**ADAMW, "param_groups": [{**ADAMW["param_groups"][0], "params": 3}]}, id="a number of them"),
+    ],
+)
+def test_what_stands_where_a_moment_belongs_must_be_one(value: Any, tmp_path: Path) -> None:
+    report = judged(tmp_path / "checkpoint-3", "hf", value)
+    assert Code.STATE_SHAPE in {finding.code for finding in report.findings}
+    assert report.verdict is Verdict.CORRUPT
 
 
 # Before the first step

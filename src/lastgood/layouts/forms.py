@@ -26,6 +26,9 @@ _KEPT: Final = frozenset(
     {"step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "mu_product", "square_avg", "momentum_buffer",
      "grad_avg", "acc_delta", "eta", "mu", "ax", "prev", "step_size"}
 )  # fmt: skip
+_SINGLE: Final = frozenset({"step", "mu_product", "eta", "mu"})  # one number for all of a parameter
+_NAMES_NONE: Final = (type(None), int, float, str)
+_NO_STATE: Final = (str, int, float, list, tuple)
 _MOST: Final = 0.5
 # What schedulers count by, or compute with: torch's, timm's, DeepSpeed's, Megatron's, and what people call their own.
 _OF_SCHEDULERS: Final = re.compile(
@@ -34,7 +37,7 @@ _OF_SCHEDULERS: Final = re.compile(
     r"|phase|round|tick|elapsed|cursor|(?:^|_)(?:[ijknt]|it|num)(?:_|$)",
     re.IGNORECASE,
 )
-_NUMBERS_OF_SCHEDULERS: Final = ("last_epoch", "_last_lr", "base_lrs")
+_NUMBERS_OF_SCHEDULERS: Final = ("last_epoch", "_step_count", "_last_lr", "base_lrs")
 
 
 def misshapen_state(component: Component, home: str, value: Any, *, named: bool = False) -> Iterator[Finding]:
@@ -118,14 +121,21 @@ def lacking_in(optimizer: Mapping[Any, Any]) -> Iterator[str]:
 def _lacking_in_group(group: Mapping[Any, Any], states: Mapping[Any, Any]) -> Iterator[str]:
     named = group.get("params")
     keys = [key for key in named if isinstance(key, int | str)] if isinstance(named, list | tuple) else []
+    if unfit := sum(isinstance(states.get(key, {}), _NO_STATE) or states.get(key, {}) is None for key in keys):
+        yield f"the states of {unfit} of {len(keys)} parameters are none"
     # A parameter without a gradient has no state: it is frozen, or no batch has used it so far.
     found = [state for key in keys if isinstance(state := states.get(key), dict) and state]
     if any(isinstance(state, Opaque) or not state.keys() <= _KEPT for state in found):
         return
     for wanted in sorted(_wanted(group, found)):
-        lacking = sum(state.get(wanted) is None for state in found)
+        lacking = sum(not _can_be(wanted, state.get(wanted)) for state in found)
         if lacking:
             yield f"{lacking} of {len(found)} parameters have no {wanted}, and the next step looks for it"
+
+
+def _can_be(wanted: str, value: Any) -> bool:
+    """A number can be a count or a factor, and no moment."""
+    return value is not None and not isinstance(value, str if wanted in _SINGLE else str | int | float)
 
 
 def _wanted(group: Mapping[Any, Any], states: list[dict[Any, Any]]) -> frozenset[str]:
@@ -141,6 +151,27 @@ def _misshapen_optimizers(home: str, value: Any) -> Iterator[Finding]:
     for part in (value,) if isinstance(value, dict) else value:
         if isinstance(part, dict) and not isinstance(part, Opaque) and part:
             yield from _misshapen_optimizer(home, part)
+    for _path, optimizer in optimizers_in(value, ""):
+        yield from (Finding(Code.OPTIMIZER_STRANGE, home, why) for why in _misnamed(optimizer))
+
+
+def _misnamed(optimizer: Mapping[Any, Any]) -> Iterator[str]:
+    """What does not come of torch's `state_dict`: it numbers the parameters of all groups, and then their states."""
+    states = optimizer.get("state")
+    lists = {id(named): named for group in optimizer["param_groups"] if isinstance(named := _named(group), list)}
+    groups = [frozenset(key for key in named if type(key) is int) for named in lists.values()]
+    if not isinstance(states, dict) or any(type(key) is not int for named in lists.values() for key in named):
+        return
+    known: frozenset[int] = frozenset().union(*groups)
+    stray = sum(type(key) is int and key not in known for key in states)
+    if stray:
+        yield f"{stray} of {len(states)} states are of parameters that no group names"
+    if len(known) < sum(map(len, groups)):
+        yield f"{sum(map(len, groups)) - len(known)} parameters are in more than one group"
+
+
+def _named(group: Any) -> Any:
+    return group.get("params") if isinstance(group, dict) else None
 
 
 def _misshapen_optimizer(home: str, optimizer: dict[Any, Any]) -> Iterator[Finding]:
@@ -167,7 +198,7 @@ def _wrong_in(optimizer: Mapping[Any, Any]) -> str | None:
         return f"the state of its parameters is {counts.shortened(states)}"
     if not isinstance(groups, list | tuple) or (states and not groups):
         return f"its param_groups are {counts.shortened(groups)}"
-    if any(not isinstance(group, dict) or "params" not in group for group in groups):
+    if any(not isinstance(group, dict) or isinstance(group.get("params"), _NAMES_NONE) for group in groups):
         return "one of its param_groups names no params"
     return None
 
@@ -202,8 +233,12 @@ def _unsound_schedule(home: str, value: Any) -> Iterator[Finding]:
 
 
 def _misshapen_scheduler(home: str, value: Any) -> Iterator[Finding]:
+    for why in _miscounted(value):
+        yield Finding(Code.SCHEDULER_STRANGE, home, why)
     # torch's loaders take whatever is there, and one that finds nothing of its own begins anew without a word.
-    if value and not any(_counts_something(part) for _path, part in within(value, _containers_of)):
+    if _is_optimizer(value):
+        yield Finding(Code.SCHEDULER_STRANGE, home, "it is the state of an optimizer")
+    elif value and not any(_counts_something(part) for _path, part in within(value, _containers_of)):
         names = counts.shortened(sorted(map(str, value))) if isinstance(value, dict) else counts.shortened(value)
         yield Finding(Code.SCHEDULER_STRANGE, home, f"nothing that a scheduler counts by: it holds {names}")
 
@@ -215,6 +250,14 @@ def _unsound_numbers(value: Any) -> Iterator[str]:
             told = part.get(name)
             numbers = told if isinstance(told, list | tuple) else (told,)
             yield from (f"{name} is {one}" for one in numbers if isinstance(one, float) and not isfinite(one))
+
+
+def _miscounted(value: Any) -> Iterator[str]:
+    """A scheduler's count that is none: its next step would end in an error, or lead anywhere."""
+    for _path, part in within(value, schedulers_of):
+        count = part.get("last_epoch", 0) if isinstance(part, dict) else 0
+        if count is None or isinstance(count, str | list | tuple | dict) or (isinstance(count, int) and count < -1):
+            yield f"its last_epoch is {counts.shortened(count)}"
 
 
 def schedulers_of(value: Any) -> Iterator[tuple[Any, Any]]:
