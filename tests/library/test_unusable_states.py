@@ -317,6 +317,39 @@ def test_what_stands_where_a_moment_belongs_must_be_one(value: Any, tmp_path: Pa
     assert report.verdict is Verdict.CORRUPT
 
 
+def of_others(beside: float) -> dict[str, Any]:
+    """As SM3's without momentum: it keeps a buffer that it does not use."""
+    state = {n: {"step": 3, "momentum_buffer": torch.zeros(4, 8), "accumulator": torch.full((4, 1), beside)}
+             for n in range(4)}  # fmt: skip
+    return {"state": state, "param_groups": [{"lr": 0.1, "momentum": 0.0, "beta": 0.0, "params": [0, 1, 2, 3]}]}
+
+
+ROWS = {n: {"step": 3, "exp_avg_sq": torch.ones(4, 1)} for n in range(4)}
+UNUSED_MOMENTUM = {"state": {}, "param_groups": [{"lr": 0.1, "momentum": 0.9, "params": [0, 1, 2, 3]}]}
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"),
+    [
+        pytest.param(of_others(0.5), Verdict.COMPLETE, id="one buffer unused"),
+        pytest.param(of_others(0.0), Verdict.PARTIAL, id="all that it keeps is zero"),
+        pytest.param({"state": ROWS, "param_groups": [{"lr": 0.1, "constraints": True, "params": [0, 1, 2, 3]}]},
+                     Verdict.COMPLETE, id="one number for each row"),
+        pytest.param(UNUSED_MOMENTUM, Verdict.COMPLETE, id="a momentum that lies in the gradients"),
+        pytest.param({**trained(torch.optim.SGD, momentum=0.9), "state": {}}, Verdict.PARTIAL, id="SGD's is lost"),
+    ],
+)  # fmt: skip
+def test_optimizers_of_others_may_keep_less_than_torch_s(value: Any, verdict: Verdict, tmp_path: Path) -> None:
+    report = judged(tmp_path / "checkpoint-3", "hf", value)
+    assert report.verdict is verdict
+    assert Code.OPTIMIZER_STRANGE not in {finding.code for finding in report.warnings}
+
+
+def test_a_group_s_own_name_does_not_make_it_another_s_optimizer(tmp_path: Path) -> None:
+    named = of_options(changed("exp_avg", torch.ones(8, 4)), name="decay", lr_scale=0.5)
+    assert judged(tmp_path / "checkpoint-3", "hf", named).verdict is Verdict.CORRUPT
+
+
 # Before the first step
 
 

@@ -22,7 +22,7 @@ _OPTIONS_OF_TORCH: Final = frozenset(
      "differentiable", "fused", "momentum", "dampening", "nesterov", "decoupled_weight_decay", "alpha", "centered",
      "rho", "lr_decay", "initial_accumulator_value", "lambd", "t0", "etas", "step_sizes", "momentum_decay",
      "beta2_decay", "d", "adjust_lr_fn", "ns_coefficients", "ns_steps", "initial_lr", "swa_lr", "max_lr", "min_lr",
-     "max_momentum", "base_momentum", "correct_bias"}
+     "max_momentum", "base_momentum", "correct_bias", "name", "group_name", "lr_scale"}
 )  # fmt: skip
 _SCALER: Final = "scaler.pt"
 VANISHING: Final = 1e-8  # a weight of one does not move by it, in float32
@@ -46,6 +46,7 @@ def check_moments_fit_the_weights(facts: Facts) -> Iterator[Finding]:
                 Code.OPTIMIZER_DISAGREES, home_of(facts, Component.OPTIMIZER), f"parameter {parameter}: {shapes}"
             )
     known = {tensor.shape for tensor in facts.weights.values()}
+    known |= set() if of_torch else {shape for whole in known for shape in _summed_up(whole)}
     shapes_of_moments = [next(iter(moments.values())).shape for moments in alike.values()]
     strangers = [shape for shape in shapes_of_moments if shape not in known]
     few = len(strangers) <= _FEW * len(alike) and optimizer.parameters != len(facts.weights)
@@ -87,7 +88,7 @@ def check_moments_are_not_all_zero(facts: Facts) -> Iterator[Finding]:
     if file is None or facts.optimizer is None or not any(facts.optimizer.steps):
         return
     names = [name for name in file.tensors if name.rpartition(".")[2] in LIKE_ITS_PARAMETER]
-    if names and file.numbers.zero.issuperset(names):
+    if names and file.numbers.zero.issuperset((*names, *_kept_beside(names, file.tensors))):
         yield Finding(Code.OPTIMIZER_EMPTY, file.path, f"all {len(names)} moments are zero")
 
 
@@ -114,6 +115,18 @@ def _is_of_another_model(facts: Facts, strangers: Sequence[object], alike: Colle
     """
     same_number = facts.optimizer is not None and facts.optimizer.parameters == len(facts.weights)
     return same_number and len(strangers) > _MOST * len(alike)
+
+
+def _summed_up(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Of a weight's shape: one number for each row, or for each entry of another dimension."""
+    for kept in range(len(shape)):
+        yield tuple(size if place == kept else 1 for place, size in enumerate(shape))
+
+
+def _kept_beside(names: Sequence[str], tensors: Mapping[str, TensorFact]) -> list[str]:
+    """What else the optimizer keeps of the same parameters, counts aside: others may leave one of them unused."""
+    parameters = {name.rpartition(".")[0] for name in names}
+    return [name for name, tensor in tensors.items() if tensor.shape and name.rpartition(".")[0] in parameters]
 
 
 def _is_flat(shapes: list[tuple[int, ...]]) -> bool:

@@ -225,7 +225,12 @@ def _promises_state(optimizer: dict[Any, Any]) -> bool:
         return False
     groups = optimizer.get("param_groups")
     options = [group for group in groups if isinstance(group, dict)] if isinstance(groups, list) else []
-    return not options or any("betas" in group or group.get("momentum") for group in options)
+    return not options or any("betas" in group or _has_momentum(group) for group in options)
+
+
+def _has_momentum(group: Mapping[Any, Any]) -> bool:
+    """As SGD's and Muon's. Some of others, as ScionLight, keep theirs in the gradients, and nothing of it is saved."""
+    return "nesterov" in group and bool(group.get("momentum"))
 
 
 def told(homes: tuple[str, ...], files: Mapping[str, FileFacts]) -> Iterator[tuple[str, Any]]:
