@@ -192,9 +192,10 @@ class Opened(Numbers):
 
 
 def _open(_worker: int) -> None:
-    info = torch.utils.data.get_worker_info()
-    assert info.dataset.length == 4
-    info.dataset.offset = 100
+    samples = torch.utils.data.get_worker_info().dataset
+    assert isinstance(samples, Opened)
+    assert (len(samples), samples[3], list(samples)) == (4, 3, [0, 1, 2, 3])
+    samples.offset = 100
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])

@@ -112,35 +112,36 @@ class _Places(Sampler):  # type: ignore[misc]
 class _DrawnAlike:
     """The samples, by what `_Places` gives; in a worker, getting one draws the same whatever was drawn before it.
 
-    In the job's own process they draw from its generators, whose states are saved. Else it is as the samples are:
-    `worker_init_fn` may open files in them.
+    In the job's own process they draw from its generators, whose states are saved.
     """
 
     def __init__(self, samples: Any) -> None:
-        object.__setattr__(self, "_samples", samples)
+        self.samples = samples
 
     def __getitem__(self, place: tuple[int, int, int]) -> Any:
         _begin_anew_in_a_worker(place)
-        return self._samples[place[-1]]
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(object.__getattribute__(self, "_samples"), name)
-        return partial(_several, found) if name == "__getitems__" else found
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._samples, name, value)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_samples": self._samples}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        object.__setattr__(self, "_samples", state["_samples"])
+        return self.samples[place[-1]]
 
 
-def _several(get: Callable[[list[int]], Any], places: Sequence[tuple[int, int, int]]) -> Any:
-    """A whole batch at once, where the samples can do that."""
-    _begin_anew_in_a_worker(places[0])
-    return get([place for *_, place in places])
+class _DrawnAlikeByBatches(_DrawnAlike):
+    """The same, a whole batch at once."""
+
+    def __getitems__(self, places: Sequence[tuple[int, int, int]]) -> Any:
+        _begin_anew_in_a_worker(places[0])
+        return self.samples.__getitems__([place for *_, place in places])
+
+
+def _drawn_alike(samples: Any) -> _DrawnAlike:
+    by_batches = getattr(samples, "__getitems__", None)  # torch does as if there were none where it is None
+    return _DrawnAlikeByBatches(samples) if by_batches else _DrawnAlike(samples)
+
+
+def _begin_worker(worker: int, then: Callable[[int], Any] | None) -> None:
+    """`then`, which may open files in the samples or share them out by their number, finds them as they are."""
+    info = get_worker_info()
+    # torch tells of what the loader was given, which is our own; it lets nobody assign, but has no other way.
+    object.__setattr__(info, "dataset", info.dataset.samples)
+    outlive_signals(worker, then)
 
 
 def _begin_anew_in_a_worker(place: tuple[int, int, int]) -> None:
@@ -160,8 +161,8 @@ class ResumableLoader:
         # A loader draws one number as each iteration begins: from torch's own generator, a resumed run would draw
         # one more than an uninterrupted run.
         self._generator = options["generator"] = _own_generator(seed)
-        options["worker_init_fn"] = partial(outlive_signals, then=options.get("worker_init_fn"))
-        self._loader = DataLoader(_DrawnAlike(samples), batch_size, sampler=_Places(self.order), **options)
+        options["worker_init_fn"] = partial(_begin_worker, then=options.get("worker_init_fn"))
+        self._loader = DataLoader(_drawn_alike(samples), batch_size, sampler=_Places(self.order), **options)
 
     def __len__(self) -> int:
         """Batches in a whole epoch."""
