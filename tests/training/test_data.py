@@ -194,7 +194,7 @@ class Opened(Numbers):
 def _open(_worker: int) -> None:
     samples = torch.utils.data.get_worker_info().dataset
     assert isinstance(samples, Opened)
-    assert (len(samples), samples[3], list(samples)) == (4, 3, [0, 1, 2, 3])
+    assert (len(samples), samples[3]) == (4, 3)
     samples.offset = 100
 
 
@@ -223,6 +223,29 @@ def test_an_iteration_draws_nothing_from_torchs_own_generator() -> None:
 def test_the_order_of_other_data_is_refused() -> None:
     with pytest.raises(ValueError, match="saved for 10 samples, here are 11"):
         ResumableLoader(Numbers(11), 2).load_state_dict(ResumableLoader(Numbers(10), 2).state_dict())
+
+
+class Stream(torch.utils.data.IterableDataset):  # type: ignore[misc]
+    """Samples without places."""
+
+    def __len__(self) -> int:
+        return 4
+
+
+def test_a_stream_of_samples_is_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="a Stream has no samples by their places: take torchdata's"):
+        ResumableLoader(Stream(), 2)
+
+
+def test_batches_in_whatever_order_are_refused() -> None:
+    with pytest.raises(ValueError, match="nothing would tell which batches were given out"):
+        ResumableLoader(Numbers(4), 2, num_workers=2, in_order=False)
+
+
+def test_samples_that_say_they_come_one_by_one_do() -> None:
+    samples = Numbers(4)
+    samples.__getitems__ = None  # type: ignore[attr-defined]
+    assert sorted(torch.cat(list(ResumableLoader(samples, 2))).tolist()) == [0, 1, 2, 3]
 
 
 def test_the_split_is_logged_with_its_seed(caplog: pytest.LogCaptureFixture) -> None:

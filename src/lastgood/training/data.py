@@ -15,7 +15,7 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch.utils.data import DataLoader, Sampler, Subset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, Sampler, Subset, get_worker_info
 
 from lastgood.training import rng
 from lastgood.training.preemption import USUAL
@@ -152,10 +152,14 @@ def _begin_anew_in_a_worker(place: tuple[int, int, int]) -> None:
 class ResumableLoader:
     """Shuffled batches, in whatever number of loader workers. A new iteration goes on after the last batch given out.
 
-    An iteration that was broken off is continued by the next one.
+    An iteration that was broken off is continued by the next one. TypeError where the samples cannot be taken by their
+    places, ValueError where batches would come in whatever order workers finish them.
     """
 
     def __init__(self, samples: Sized, batch_size: int, *, seed: int = SEED, **options: Any) -> None:
+        _require_places(samples)
+        if not options.get("in_order", True):
+            raise ValueError("in_order=False: nothing would tell which batches were given out, and which are to come")
         seed, self.batch_size = operator.index(seed), operator.index(batch_size)
         self.order = ShuffledOrder(len(samples), seed=seed)
         # A loader draws one number as each iteration begins: from torch's own generator, a resumed run would draw
@@ -186,6 +190,14 @@ class ResumableLoader:
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """ValueError where the state is that of other data, or of another loader."""
         self.order.load_state_dict(state)
+
+
+def _require_places(samples: Any) -> None:
+    """Some samples that come as a stream know how many they are, and would fail with the first batch."""
+    if isinstance(samples, IterableDataset):
+        raise TypeError(
+            f"a {type(samples).__name__} has no samples by their places: take torchdata's StatefulDataLoader for it"
+        )
 
 
 def draws_with_the_model(loader: Any) -> bool:
