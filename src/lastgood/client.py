@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -35,7 +36,7 @@ from lastgood.settings_file import settings_text
 from lastgood.watched import only_run_folder, roots_above, run_here, run_watched_as
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from lastgood.settings import Settings
 
@@ -56,6 +57,7 @@ __all__ = [
     "resume_point",
     "service_of",
     "take_lease",
+    "telling_what_was_refused",
     "token_from",
 ]
 
@@ -152,12 +154,24 @@ def resume_point(  # noqa: PLR0913 - one name for each wish
         fetch=Fetch(settings) if fetch else None,
     )
     try:
-        found = latest_in(os.fspath(folder), service_of(settings), question)
+        with telling_what_was_refused():
+            found = latest_in(os.fspath(folder), service_of(settings), question)
     except NoCheckpointsYet:
         return None
     for remark in remarks_on(found):
         _log.warning("%s", remark)
     return rebased(found, settings.root)
+
+
+@contextmanager
+def telling_what_was_refused() -> Iterator[None]:
+    """Where none can be handed out, why not each is logged: a job's traceback shows the message alone."""
+    try:
+        yield
+    except NoneAcceptable as refusal:
+        for each in refusal.details.get("refused", ())[:_MOST_SKIPPED]:
+            _log.warning("%s is not handed out: %s", each["name"], each["message"])
+        raise
 
 
 def remarks_on(answer: Mapping[str, Any]) -> list[str]:

@@ -37,12 +37,15 @@ def test_the_path_alone_is_one_call(alone: Path) -> None:
     assert lastgood.resume_point(alone / "output") == str(alone / "output" / "checkpoint-100")
 
 
-def test_none_means_that_nothing_was_saved_and_a_refusal_is_raised(alone: Path) -> None:
+def test_none_means_that_nothing_was_saved_and_a_refusal_is_raised_and_explained(
+    alone: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (alone / "output").mkdir()
     assert lastgood.resume_point(alone / "output") is None
     write_files(alone / "output" / "checkpoint-100", hf_files(100)[:2])
     with pytest.raises(NoneAcceptable):
         lastgood.resume_point(alone / "output")
+    assert "checkpoint-100 is not handed out: it is " in caplog.text
 
 
 def _saved_at(checkpoint: Path, seconds: int) -> None:

@@ -146,7 +146,9 @@ def test_a_damaged_newest_one_is_passed_over(manager: CheckpointManager) -> None
     assert start.step == 2
 
 
-def test_where_none_can_be_handed_out_the_job_does_not_start_from_scratch(manager: CheckpointManager) -> None:
+def test_where_none_can_be_handed_out_the_job_does_not_start_from_scratch_and_says_why(
+    manager: CheckpointManager, caplog: pytest.LogCaptureFixture
+) -> None:
     from lastgood import errors
 
     job = SmallJob(Recipe())
@@ -154,6 +156,7 @@ def test_where_none_can_be_handed_out_the_job_does_not_start_from_scratch(manage
     os.truncate(os.path.join(job.save(manager), "training_state.pt"), 1000)
     with pytest.raises(errors.NoneAcceptable):
         SmallJob(Recipe()).restore(manager)
+    assert "checkpoint-2 is not handed out: it is " in caplog.text
 
 
 def test_the_manager_is_a_name_of_the_library(tmp_path: Path) -> None:

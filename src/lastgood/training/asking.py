@@ -47,7 +47,7 @@ class Asking:
             fetch=client.Fetch(settings) if fetch else None,
         )
         for folder in chain((self._folder,), self._below()):
-            with suppress(NoCheckpointsYet):
+            with suppress(NoCheckpointsYet), client.telling_what_was_refused():
                 return client.latest_held_in(folder, client.service_of(settings), question)
         return None
 
