@@ -115,6 +115,17 @@ def test_a_refusal_tells_every_reason_and_how_to_take_one_all_the_same(place: Pa
     assert (code, len(told["refused"]), told["accept_with"], told["detail"]) == (1, 13, command, none)
 
 
+@pytest.mark.parametrize("variable", ["LASTGOOD_ACCEPT", "LASTGOOD_ORDER", ""])
+def test_what_is_wrong_with_a_question_is_told_as_json_too(
+    place: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    (place / "output").mkdir()
+    if variable:
+        monkeypatch.setenv(variable, "nonsense")
+    code, printed, complaint = run("latest", "output", "--json", *([] if variable else ["--require", "nonsense"]))
+    assert (code, complaint) == (2, f"lastgood: {json.loads(printed)['detail']}\n")
+
+
 @pytest.mark.parametrize("command", ["verify", "inspect", "fix", "latest", "up", "fix --all", "pull llama --into"])
 @pytest.mark.parametrize("path", ["", " "])
 def test_an_empty_path_is_not_the_folder_that_one_stands_in(place: Path, command: str, path: str) -> None:

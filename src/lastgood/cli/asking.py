@@ -75,9 +75,9 @@ def latest(
     """
     from lastgood import client
 
-    settings = settings_with()
-    service, question = _asked(settings, where, run=run, wait=wait, **wishes)
     try:
+        settings = settings_with()
+        service, question = _asked(settings, where, run=run, wait=wait, **wishes)
         if where and not _is_url(where):
             level = Level.QUICK if quick else Level.FULL
             here = replace(question, root=settings.root, level=level, fetch=_fetch(settings) if fetch else None)
