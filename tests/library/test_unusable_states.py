@@ -223,7 +223,7 @@ def test_a_scheduler_of_no_use_ends_exactness(value: Any, verdict: Verdict, tmp_
 
 
 def test_whoever_names_the_kinds_may_save_them_in_forms_of_their_own(tmp_path: Path) -> None:
-    own = {"optimizer_state_dict": {"count": 5}, "scheduler_state_dict": {"phase": "b"}}
+    own = {"optimizer_state_dict": {"count": 5}, "scheduler_state_dict": {"colour": "b"}}
     kinds = {"kinds": {"optimizer": "Own", "scheduler": "OwnSchedule"}}
     for named, codes in ((kinds, set()), ({}, {Code.STATE_SHAPE, Code.SCHEDULER_STRANGE})):
         folder = make_plain_checkpoint(tmp_path / "checkpoint-100", 100)

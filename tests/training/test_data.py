@@ -228,6 +228,9 @@ def test_the_order_of_other_data_is_refused() -> None:
 class Stream(torch.utils.data.IterableDataset):  # type: ignore[misc]
     """Samples without places."""
 
+    def __iter__(self) -> Any:
+        return iter(range(4))
+
     def __len__(self) -> int:
         return 4
 

@@ -96,7 +96,7 @@ class ShuffledOrder(Sampler):  # type: ignore[misc]
 
 
 class _Places(Sampler):  # type: ignore[misc]
-    """Those of the order, each with what makes a worker draw the same for it in every run: seed, epoch and itself."""
+    """Those of the order, each with what a worker draws by, the same in every run: seed, epoch and itself."""
 
     def __init__(self, order: ShuffledOrder) -> None:
         self._order = order
@@ -110,7 +110,7 @@ class _Places(Sampler):  # type: ignore[misc]
 
 
 class _DrawnAlike:
-    """The samples, by what `_Places` gives; in a worker, getting one draws the same whatever was drawn before it.
+    """The samples, by what `_Places` gives; in a worker, getting a batch draws the same whatever was drawn before it.
 
     In the job's own process they draw from its generators, whose states are saved.
     """
@@ -118,22 +118,12 @@ class _DrawnAlike:
     def __init__(self, samples: Any) -> None:
         self.samples = samples
 
-    def __getitem__(self, place: tuple[int, int, int]) -> Any:
-        _begin_anew_in_a_worker(place)
-        return self.samples[place[-1]]
-
-
-class _DrawnAlikeByBatches(_DrawnAlike):
-    """The same, a whole batch at once."""
-
     def __getitems__(self, places: Sequence[tuple[int, int, int]]) -> Any:
-        _begin_anew_in_a_worker(places[0])
-        return self.samples.__getitems__([place for *_, place in places])
-
-
-def _drawn_alike(samples: Any) -> _DrawnAlike:
-    by_batches = getattr(samples, "__getitems__", None)  # torch does as if there were none where it is None
-    return _DrawnAlikeByBatches(samples) if by_batches else _DrawnAlike(samples)
+        if get_worker_info() is not None:
+            rng.begin_anew(*places[0])  # once a batch: to seed takes longer than to get a small sample
+        wanted = [place for *_, place in places]
+        at_once = getattr(self.samples, "__getitems__", None)
+        return at_once(wanted) if at_once else [self.samples[place] for place in wanted]
 
 
 def _begin_worker(worker: int, then: Callable[[int], Any] | None) -> None:
@@ -142,11 +132,6 @@ def _begin_worker(worker: int, then: Callable[[int], Any] | None) -> None:
     # torch tells of what the loader was given, which is our own; it lets nobody assign, but has no other way.
     object.__setattr__(info, "dataset", info.dataset.samples)
     outlive_signals(worker, then)
-
-
-def _begin_anew_in_a_worker(place: tuple[int, int, int]) -> None:
-    if get_worker_info() is not None:
-        rng.begin_anew(*place)
 
 
 class ResumableLoader:
@@ -166,7 +151,7 @@ class ResumableLoader:
         # one more than an uninterrupted run.
         self._generator = options["generator"] = _own_generator(seed)
         options["worker_init_fn"] = partial(_begin_worker, then=options.get("worker_init_fn"))
-        self._loader = DataLoader(_drawn_alike(samples), batch_size, sampler=_Places(self.order), **options)
+        self._loader = DataLoader(_DrawnAlike(samples), batch_size, sampler=_Places(self.order), **options)
 
     def __len__(self) -> int:
         """Batches in a whole epoch."""
