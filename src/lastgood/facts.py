@@ -191,6 +191,11 @@ class OptimizerFacts:
     moments: Mapping[str, TensorFact] = field(default_factory=dict)  #: `0.exp_avg` and the like
     lacking: tuple[str, ...] = ()  #: what its next step would look for and not find, in words
 
+    @property
+    def kept(self) -> int:
+        """Of how many parameters it keeps something."""
+        return len({name.rpartition(".")[0] for name in self.moments})
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -250,6 +255,8 @@ class Manifest:
     step_by_name: int | None = None
     schedule_step: int | None = None
     optimizer_steps: tuple[int, ...] = ()
+    parameters: int | None = None  #: how many the optimizer names
+    kept: int | None = None  #: of how many of them it keeps something
     rates: tuple[float, ...] = ()
     weights: Mapping[str, str] = field(default_factory=dict)  #: "F32 [2, 3]" by the tensor's name
     zero: Mapping[str, frozenset[str]] = field(default_factory=dict)  #: by file: tensors that are all zero

@@ -35,6 +35,8 @@ def manifest_of(facts: Facts) -> Manifest:
         step_by_name=facts.step_by_name,
         schedule_step=facts.progress.schedule_step,
         optimizer_steps=optimizer.steps if optimizer else (),
+        parameters=optimizer.parameters if optimizer else None,
+        kept=optimizer.kept if optimizer else None,
         rates=optimizer.rates if optimizer else (),
         weights={name: f"{tensor.dtype} {list(tensor.shape)}" for name, tensor in facts.weights.items()},
         zero={file.path: file.numbers.zero for file in facts.files.values() if file.numbers.zero},
@@ -51,6 +53,8 @@ def manifest_as_json(manifest: Manifest) -> dict[str, Any]:
         "step_by_name": manifest.step_by_name,
         "schedule_step": manifest.schedule_step,
         "optimizer_steps": list(manifest.optimizer_steps),
+        "parameters": manifest.parameters,
+        "kept": manifest.kept,
         "rates": list(manifest.rates),
         "files": _files_as_json(manifest.files),
         "weights": dict(manifest.weights),
@@ -72,6 +76,8 @@ def manifest_from_json(data: object) -> Manifest:
         optimizer_steps=tuple(
             _typed(step, int, "an entry of optimizer_steps") for step in _list(found, "optimizer_steps")
         ),
+        parameters=_whole_or_none(found, "parameters"),
+        kept=_whole_or_none(found, "kept"),
         rates=tuple(float(_typed(rate, int | float, "an entry of rates")) for rate in _list(found, "rates")),
         weights={name: _typed(kind, str, f"weights.{name}") for name, kind in _object(found, "weights").items()},
         zero={

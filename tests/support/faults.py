@@ -129,6 +129,10 @@ NUMBERS: Final = (
 MISSING: Final = (
     fault("the optimizer holds no state", spoil.empty_optimizer, ALL, seen(PARTIAL, Code.OPTIMIZER_EMPTY)),
     fault(
+        "half of the optimizer's states are missing", spoil.on_optimizer(spoil.drop_half), ALL, SOUND,
+        beside=seen(COMPLETE, Code.OPTIMIZER_STRANGE),
+    ),
+    fault(
         "the second moments are missing", spoil.on_optimizer(spoil.drop_moments), ALL, seen(CORRUPT, Code.STATE_SHAPE)
     ),
     fault(
@@ -334,7 +338,6 @@ OF_ONE_FILE: Final = frozenset(
         Code.STORAGE_MISMATCH,
         Code.RNG_BASELINE,
         Code.STATE_LEFT_OUT,
-        Code.OPTIMIZER_STRANGE,
         Code.PROGRESS_UNTOLD,
         Code.PROGRESS_ESTIMATED,
     }

@@ -200,6 +200,12 @@ def drop_moments(optimizer: dict[str, Any]) -> dict[str, Any]:
     return optimizer | {"state": kept}
 
 
+def drop_half(optimizer: dict[str, Any]) -> dict[str, Any]:
+    """Of every second parameter."""
+    kept = {number: state for place, (number, state) in enumerate(optimizer["state"].items()) if place % 2}
+    return optimizer | {"state": kept}
+
+
 def drop_groups(optimizer: dict[str, Any]) -> dict[str, Any]:
     return {"state": optimizer["state"]}
 

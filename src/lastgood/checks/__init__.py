@@ -31,6 +31,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     optimizer.check_moments_fit_the_weights,
     optimizer.check_moments_are_not_all_zero,
     optimizer.check_states_are_whole,
+    optimizer.check_no_state_is_lost,
     optimizer.check_scaler_is_there,
     optimizer.check_rate_is_not_negative,
     optimizer.check_rate_is_not_zero,

@@ -24,6 +24,7 @@ _OPTIONS_OF_TORCH: Final = frozenset(
      "beta2_decay", "d", "adjust_lr_fn", "ns_coefficients", "ns_steps", "initial_lr", "swa_lr", "max_lr", "min_lr",
      "max_momentum", "base_momentum", "correct_bias", "name", "group_name", "lr_scale"}
 )  # fmt: skip
+_LOST: Final = "those parameters begin anew, and the loss may jump: resume from an older checkpoint"
 _SCALER: Final = "scaler.pt"
 VANISHING: Final = 1e-8  # a weight of one does not move by it, in float32
 _FEW: Final = 0.25  # some jobs train parameters that they do not save with the model
@@ -63,6 +64,16 @@ def check_states_are_whole(facts: Facts) -> Iterator[Finding]:
     """What the optimizer keeps of a parameter is all there: its loader would take it, its next step end in an error."""
     for lacking in facts.optimizer.lacking if facts.optimizer else ():
         yield Finding(Code.STATE_SHAPE, home_of(facts, Component.OPTIMIZER), lacking)
+
+
+def check_no_state_is_lost(facts: Facts) -> Iterator[Finding]:
+    """What it kept of a parameter at the previous checkpoint, it keeps still: none of torch's forgets any."""
+    before, optimizer = facts.previous, facts.optimizer
+    if before is None or optimizer is None or before.parameters != optimizer.parameters:
+        return
+    if 0 < optimizer.kept < (before.kept or 0):
+        message = f"it keeps the moments of {optimizer.kept} parameters, where {before.kept} had some before"
+        yield Finding(Code.OPTIMIZER_STRANGE, home_of(facts, Component.OPTIMIZER), message, _LOST)
 
 
 def check_rate_is_not_negative(facts: Facts) -> Iterator[Finding]:
