@@ -17,6 +17,7 @@ ROOT_FOLDER: Final = "."
 
 USUAL_DIGEST: Final = "crc64nvme"  # what the digest of a file is called, where nothing else is chosen
 
+UNKNOWN_LAYOUT: Final = "unknown"  # of what no layout recognises
 BACKUP: Final = ".backup"
 STRUCTURE: Final = "/data.pkl"  # the record of a torch file that says what the others are
 COMPILED: Final = "_orig_mod."  # what torch.compile puts into the names of tensors

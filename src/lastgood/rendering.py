@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
+from lastgood import naming
 from lastgood.facts import Level, Presence
 from lastgood.findings import SOUND, Finding, Severity, Verdict
 from lastgood.wording import counted
@@ -25,7 +26,7 @@ _MARKS: Final = {
     Presence.DAMAGED: "✗",
     Presence.NOT_APPLICABLE: "-",
 }
-MEANING: Final = {
+_MEANING: Final = {
     Verdict.COMPLETE: "every byte sound, everything there",
     Verdict.PARTIAL: "sound, but some training state is missing",
     Verdict.INCOMPLETE: "the save never finished",
@@ -56,6 +57,13 @@ def report(found: Report, *, verbose: bool, colour: bool = False) -> str:
 def takes_colour(stream: IO[str], environ: Mapping[str, str]) -> bool:
     """A terminal does, unless the person asked for none (no-color.org)."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def meaning_of(found: Report) -> str:
+    """The verdict in words. Of a layout that nobody knows it cannot be said that its save never finished."""
+    if found.verdict is Verdict.INCOMPLETE and found.layout == naming.UNKNOWN_LAYOUT:
+        return "nothing that lastgood knows how to go on from"
+    return _MEANING[found.verdict]
 
 
 def coloured(verdict: Verdict) -> str:
@@ -101,7 +109,7 @@ def _report_lines(found: Report, *, verbose: bool) -> Iterator[str]:
     yield click.style(found.path, bold=True)
     exact = "; a resumed run can continue bit for bit" if found.exact_resume else ""
     by_headers = found.level is Level.QUICK and found.verdict in SOUND
-    meaning = _BY_HEADERS[found.verdict] if by_headers else MEANING[found.verdict]
+    meaning = _BY_HEADERS[found.verdict] if by_headers else meaning_of(found)
     yield f"  {coloured(found.verdict)}: {meaning}{exact}"
     place = f"step {found.step}" if found.step is not None else "step not known"
     epoch = f", epoch {found.epoch:g}" if found.epoch is not None else ""

@@ -8,7 +8,7 @@ import click
 
 from lastgood.facts import Level
 from lastgood.findings import SOUND
-from lastgood.rendering import MEANING, aligned, coloured, size
+from lastgood.rendering import aligned, coloured, meaning_of, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def inspection(found: Inspection) -> str:
 def _verdict(found: Report) -> str:
     if found.level is Level.QUICK and found.verdict in SOUND:
         return f"{coloured(found.verdict)} as far as headers tell; `lastgood verify` reads every byte"
-    return f"{coloured(found.verdict)}: {MEANING[found.verdict]}"
+    return f"{coloured(found.verdict)}: {meaning_of(found)}"
 
 
 def where_it_stands(place: Place) -> str:

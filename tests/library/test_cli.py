@@ -345,6 +345,18 @@ def test_names_of_files_tell_the_terminal_nothing(place: Path) -> None:
     assert r"nothing\x1bhere" in complaint
 
 
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_of_a_layout_that_nobody_knows_it_is_not_said_that_the_save_never_finished(place: Path, command: str) -> None:
+    folder = make_hf_checkpoint(place / "final_model", 100)
+    for path in folder.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+    code, printed, _ = run(command, "final_model")
+    assert code == 1
+    assert "INCOMPLETE: nothing that lastgood knows how to go on from" in printed
+    assert "never finished" not in printed
+
+
 @pytest.mark.parametrize(
     ("broken", "said"),
     [

@@ -171,7 +171,7 @@ def _unreadable(job: Job) -> Report:
     return Report(
         path=job.path,
         name=job.name,
-        layout="unknown",
+        layout=naming.UNKNOWN_LAYOUT,
         level=Level.FULL,
         verdict=Verdict.UNREADABLE,
         exact_resume=False,

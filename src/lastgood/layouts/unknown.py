@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from lastgood import naming
 from lastgood.facts import Component, Presence, Progress
 from lastgood.findings import Code, Finding
 from lastgood.layouts import base
@@ -20,7 +21,7 @@ _TRAINING: Final = (Component.TRAINING_STATE, Component.OPTIMIZER, Component.SCH
 class Unknown:
     """A bare model looks exactly like a save that was killed after its weights."""
 
-    name = "unknown"
+    name = naming.UNKNOWN_LAYOUT
 
     def recognises(self, names: frozenset[str]) -> bool:  # noqa: ARG002 - the last resort takes all
         return True
@@ -34,6 +35,7 @@ class Unknown:
             Code.TRAINING_STATE_MISSING,
             None,
             "no training state that lastgood knows: neither trainer_state.json nor training_state.pt",
+            "it is a save that was cut off, a model alone, or of a trainer whose layout lastgood does not know",
         )
 
     def still_expected(self, names: frozenset[str]) -> Iterator[str]:  # noqa: ARG002 - nothing is known of it

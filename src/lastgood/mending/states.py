@@ -64,7 +64,7 @@ def write_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
 
 def _why_no_state(draft: Draft, missing: Sequence[Finding], neighbours: Sequence[Neighbour]) -> str | None:
     facts = draft.facts
-    if facts.layout != "unknown":
+    if facts.layout != naming.UNKNOWN_LAYOUT:
         return (
             f"{missing[0].file or _STATE}: {missing[0].message}; its writer writes it last, so the save never finished"
         )
@@ -74,7 +74,7 @@ def _why_no_state(draft: Draft, missing: Sequence[Finding], neighbours: Sequence
         return f"{_STATE} is missing, and {foreign} is of another writer: nothing tells which step it is of"
     if not base.config_files(facts.inventory.names | draft.repairs.keys()):
         return f"{_STATE} is missing, and so is config.json, which no other checkpoint of the same model has"
-    others = {other.layout for other in neighbours} - {plain.LAYOUT.name, "unknown"}
+    others = {other.layout for other in neighbours} - {plain.LAYOUT.name, naming.UNKNOWN_LAYOUT}
     if others:
         return (
             f"the training state is missing: the run's other checkpoints are of {min(others)}, its save never finished"
