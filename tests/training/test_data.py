@@ -17,7 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastgood.training import DataManager, ResumableLoader, ShuffledOrder, set_seed
+from lastgood.training import DataManager, ResumableLoader, ShuffledOrder, ranks, set_seed
 from lastgood.training.data import split
 
 
@@ -218,6 +218,16 @@ def test_an_iteration_draws_nothing_from_torchs_own_generator() -> None:
     before = torch.get_rng_state()
     list(ResumableLoader(Numbers(10), 2))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_that_all_processes_of_a_job_are_given_the_same_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    list(ResumableLoader(Numbers(4), 2))
+    assert "the same batches" not in caplog.text
+    monkeypatch.setattr(ranks, "count", lambda: 2)
+    list(ResumableLoader(Numbers(4), 2))
+    assert "each of 2 processes is given the same batches" in caplog.text
 
 
 def test_the_order_of_other_data_is_refused() -> None:

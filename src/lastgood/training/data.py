@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Sampler, Subset, get_worker_info
 
-from lastgood.training import rng
+from lastgood.training import ranks, rng
 from lastgood.training.preemption import USUAL
 
 if TYPE_CHECKING:
@@ -158,6 +158,12 @@ class ResumableLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Any]:
+        if ranks.count() > 1:
+            _log.warning(
+                "each of %d processes is given the same batches: take torchdata's StatefulDataLoader with a "
+                "DistributedSampler",
+                ranks.count(),
+            )
         self._generator.manual_seed(self.order.seed + self.order.epoch)  # what `worker_init_fn` draws is alike
         with _workers_born_deaf_to_signals(self._loader):
             batches = iter(self._loader)
