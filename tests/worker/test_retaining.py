@@ -19,8 +19,10 @@ from mounting import bindfs
 from worker_world import World, rewrite_in_place, world_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from lastgood.records import Record
 
 DAY = 86_400.0
 KEEP_TWO = {"keep_last": 2, "observe_for": 0}
@@ -355,6 +357,53 @@ def test_what_cannot_be_moved_stays_and_it_is_told_once(keeping_two: World, monk
     assert world.in_place() == [100, 200, 300]
     world.skip(700)
     assert [event.message for event in world.events("not-removed")] == ["its run's trash lies on another filesystem"]
+
+
+def just_before_it_goes(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    discard = removal.discard
+
+    def later(record: Record) -> None:
+        happens()
+        discard(record)
+
+    monkeypatch.setattr(removal, "discard", later)
+
+
+@pytest.mark.parametrize("who", ["a person", "a rule"])
+def test_what_the_trainer_removes_just_before_we_would_is_gone_without_an_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    policy = KEEP_TWO if who == "a rule" else {}
+    with world_in(tmp_path, **policy) as world:
+        just_before_it_goes(monkeypatch, lambda: shutil.rmtree(world.path(100)))
+        save(world, 100, 200, 300)
+        if who == "a person":
+            answer = world.ask("remove", "checkpoint-100")
+            assert answer == "refused: checkpoint-100 was removed just now, not by lastgood"
+        world.settle()
+        assert [record.name for record in world.records()] == ["checkpoint-200", "checkpoint-300"]
+        (told,) = world.events("removed-externally")
+        assert told.message == "checkpoint-100 was removed, not by lastgood"
+        assert world.events("not-removed") == []
+
+
+def test_a_disk_that_is_unmounted_just_before_a_removal_loses_no_checkpoint(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = world.folder / "away"
+
+    def unmount() -> None:
+        world.root.rename(away)
+        world.root.mkdir()
+
+    save(world, 100, 200, 300)
+    known = world.record("checkpoint-100")
+    just_before_it_goes(monkeypatch, unmount)
+    assert world.ask("remove", "checkpoint-100").startswith("refused")
+    world.root.rmdir()
+    away.rename(world.root)
+    world.settle()
+    assert world.record("checkpoint-100") == known
 
 
 @pytest.mark.parametrize("order", ["remove", "undo"])

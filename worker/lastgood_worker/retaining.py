@@ -12,9 +12,10 @@ from lastgood import removal, retention
 from lastgood.errors import Obstructed
 from lastgood.findings import SOUND, Severity
 from lastgood.latest import plan_now
-from lastgood.life import State
+from lastgood.life import IN_PLACE, State
 from lastgood.removal import Found
 from lastgood.wording import counted
+from lastgood_worker.roots import is_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -76,8 +77,8 @@ class Retaining:
             self._is_back(record)
         else:
             gone = self._ledger.write(self._ledger.catalog.vanished, record.id)
-            message = f"{record.name} was removed from the trash, not by lastgood"
-            self._ledger.event("removed-externally", message, record=gone)
+            where = "" if removing else " from the trash"
+            self._ledger.event("removed-externally", f"{record.name} was removed{where}, not by lastgood", record=gone)
 
     # --- at every look ---
 
@@ -152,20 +153,35 @@ class Retaining:
         until = now + timedelta(seconds=keep_for)
         if not self._ledger.choose(record.id, trash=removal.trash_name(record), until=until, now=now):
             return "somebody holds it"
+        obstacle = None
         try:
             removal.discard(self._ledger[record.id])
         except Obstructed as error:
-            self._obstructed(record, str(error))
-            self._settle(self._ledger[record.id], removal.found(self._ledger[record.id]))  # fsync may fail afterwards
-            if self._ledger[record.id].state is not State.TRASHED:
-                return str(error)
+            obstacle = self._settle_obstructed(self._ledger[record.id], str(error))
         else:
             self._ledger.write(self._ledger.catalog.discarded, record.id)
-        self._roots[record.root].tracked.pop(record.relative_path, None)
+        state = self._ledger[record.id].state
+        if state not in IN_PLACE:
+            self._roots[record.root].tracked.pop(record.relative_path, None)
+        if state is not State.TRASHED:
+            return obstacle
         back = f"`lastgood undo {record.name} --run {record.run}` until {until:%Y-%m-%d %H:%M} UTC"
         message = f"{record.name} was moved to the trash: {why}; {back}"
         self._ledger.event("removed", message, record=self._ledger[record.id])
         return None
+
+    def _settle_obstructed(self, record: Record, why: str) -> str:
+        """Why it did not go, or not as it should: the rename may be done, and only the fsync have failed."""
+        found = removal.found(record)
+        if found is not Found.NOWHERE:
+            self._obstructed(record, why)
+        elif is_ready(self._roots[record.root], self._settings, self._ledger):
+            why = f"{record.name} was removed just now, not by lastgood"  # the trainer's own rotation: no alarm
+        else:
+            self._ledger.write(self._ledger.catalog.spared, record.id)  # it was unmounted under our eyes
+            return why
+        self._settle(record, found)
+        return why
 
     # --- what a person asks for; each says whether it was done, and how it stands ---
 
