@@ -72,6 +72,7 @@ class Record:
     branch: int | None = None
     landing_seq: int | None = None  #: the order in which saves were finished
     evidence: Evidence | None = None
+    unfinished: str | None = None  #: why its save was given up
     verdict: Verdict | None = None
     settled_at: datetime | None = None
     verified_at: datetime | None = None

@@ -216,6 +216,23 @@ def test_a_save_over_another_that_was_killed_is_given_up_when_a_later_one_landed
     assert world.latest() == "checkpoint-200"
 
 
+@pytest.mark.parametrize("when", ["before it is read", "before it is read again"])
+def test_why_a_save_was_given_up_is_known_after_a_restart(world: World, when: str) -> None:
+    make_hf_checkpoint(world.path(100), 100)
+    world.settle()
+    write_files(world.path(100), hf_files(100)[:4])
+    world.advance(60)
+    make_hf_checkpoint(world.path(200), 200)
+    world.advance(10)
+    assert world.record("checkpoint-100").state is State.SETTLED
+    if when == "before it is read again":
+        world.judge()
+    world.restart()
+    world.ask("verify", "checkpoint-100")
+    world.judge()
+    assert world.record("checkpoint-100").verdict is Verdict.INCOMPLETE
+
+
 def test_a_save_that_never_ends_is_given_up_in_time(tmp_path: Path) -> None:
     with world_in(tmp_path, settle_timeout_seconds=120) as world:
         look_at_landing(world)

@@ -118,9 +118,15 @@ class WholeWorker(RuleBasedStateMachine):
 
     @rule(slot=SLOTS)
     def write_into(self, slot: int) -> None:
+        """While a save is landing it is a part of that; afterwards it is damage."""
         folder = self.folder(slot)
-        if folder and (folder / "model.safetensors").exists():
-            rewrite_in_place(folder / "model.safetensors")
+        if not folder or not (folder / "model.safetensors").exists():
+            return
+        rewrite_in_place(folder / "model.safetensors")
+        landing = any(r.name == folder.name and r.state is State.LANDING for r in self.world.records())
+        if landing and folder.name in self.finished:
+            self.finished[folder.name] = digest_of(folder)
+        else:
             self.finished.pop(folder.name, None)
 
     # --- people and jobs ---

@@ -238,8 +238,9 @@ class Following:
             content=inventory.content,
             evidence=decision.evidence,
             now=self._ledger.clock.now(),
+            unfinished=decision.unfinished,
         )
-        tracked.unfinished, tracked.last, tracked.watched = decision.unfinished, tracked.watched, None
+        tracked.last, tracked.watched = tracked.watched, None
         tracked.finished = decision.evidence is not Evidence.QUIET
         if decision.unfinished:
             message = f"the save of {record.name} never finished: {decision.unfinished}"

@@ -79,7 +79,7 @@ class Reconciler:
         stirred = self._watch.take_stirred()
         ready = [root for root in self._roots if is_ready(root, self._settings, self._ledger)]
         ready_paths = {root.path for root in ready}
-        self._verdicts.collect(self._unfinished, lambda record: record.root in ready_paths)
+        self._verdicts.collect(lambda record: record.root in ready_paths)
         delays = [self._look_at_root(root, _folders_of(stirred, root.path), now) for root in ready]
         self._watch.tend([r.path for r in ready], [r.path for r in ready if r.tracked], now)
         self._verdicts.start_next(lambda record: record.root in ready_paths)
@@ -225,9 +225,6 @@ class Reconciler:
         if now - request.created_at < _UNSEEN_FOR:
             return None  # the job may speak before we have seen what it speaks of
         return False, f"there is no {request.name} in run {request.run}"
-
-    def _unfinished(self, record_id: int) -> str | None:
-        return next((t.unfinished for t in self._all_tracked() if t.record_id == record_id), None)
 
     def _all_tracked(self) -> Iterable[Tracked]:
         return (tracked for root in self._roots for tracked in root.tracked.values())

@@ -35,7 +35,6 @@ class Tracked:
     looked_at: float = float("-inf")
     written_at: float = float("-inf")
     shrinking_since: float | None = None
-    unfinished: str | None = None  #: why its save was given up
     outline: tuple[str, Outline] | None = None  #: the last one, and the fingerprint that it was made for
 
 

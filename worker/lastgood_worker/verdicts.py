@@ -116,10 +116,10 @@ class Verdicts:
         unread = record.state is State.VERIFIED and record.verdict is Verdict.UNREADABLE
         return record.state is State.SETTLED or record.id in self._rechecks or unread
 
-    def collect(self, unfinished: Callable[[int], str | None], may_read: Callable[[Record], bool]) -> None:
+    def collect(self, may_read: Callable[[Record], bool]) -> None:
         """Records what the judge found, if it has ended and the record still speaks of what was read.
 
-        `unfinished`: why the save of a record was given up. `may_read`: whether its root is there.
+        `may_read`: whether its root is there.
         """
         outcome = self._judging.poll()
         if outcome is None:
@@ -131,7 +131,7 @@ class Verdicts:
             return
         stirred = record.id in self._rechecks
         self._rechecks.discard(record.id)
-        report = _with_unfinished(outcome.report, unfinished(record.id))
+        report = _with_unfinished(outcome.report, record.unfinished)
         if report.verdict in SOUND:
             self._keeper.keep(record, report)
         now = self._ledger.clock.now()

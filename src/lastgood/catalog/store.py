@@ -16,7 +16,7 @@ from lastgood.errors import CatalogError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 _BUSY_SECONDS: Final = 10
 
 

@@ -60,6 +60,7 @@ checkpoint = sa.Table(
     sa.Column("branch", sa.Integer),
     sa.Column("landing_seq", sa.Integer),
     sa.Column("evidence", sa.Text),
+    sa.Column("unfinished", sa.Text),
     sa.Column("verdict", sa.Text),
     sa.Column("step_in_state", sa.Integer),
     sa.Column("epoch", sa.Float),

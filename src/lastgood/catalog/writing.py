@@ -101,8 +101,9 @@ class WorkerCatalog(Catalog):
         content: Iterable[tuple[str, int, int, int]],
         evidence: Evidence,
         now: datetime,
+        unfinished: str | None = None,
     ) -> None:
-        """The save is finished."""
+        """The save is finished, or was given up: why, tells `unfinished`."""
         with self._revising() as connection:
             sequence = connection.execute(sa.select(sa.func.max(tables.checkpoint.c.landing_seq))).scalar()
             connection.execute(tables.file.delete().where(tables.file.c.checkpoint_id == checkpoint_id))
@@ -113,6 +114,7 @@ class WorkerCatalog(Catalog):
                 **rows.sighting_columns(seen),
                 content=json.dumps(sorted(content)),
                 evidence=evidence.value,
+                unfinished=rows.as_text(unfinished) if unfinished else None,
                 landing_seq=(sequence or 0) + 1,
                 settled_at=now.timestamp(),
             )
