@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from lastgood.errors import Refusal
+from lastgood.discovery import copies_in
+from lastgood.errors import NoCheckpointsYet, Refusal
 from lastgood.latest import resume_point_now
 from lastgood.life import State
-from lastgood.resume import answer_as_json
-from lastgood_service.choosing import choose_run, not_vouched_for
+from lastgood.naming import ROOT_FOLDER
+from lastgood.resume import answer_as_json, nothing_saved
+from lastgood_service.choosing import choose_run, not_vouched_for, where
 from lastgood_service.copies import said_of
 from lastgood_service.exception_handlers import problem_of
 from lastgood_service.offering import with_copies
@@ -56,7 +58,10 @@ class Answers:
         known = await self._knowledge.now()
         if trouble := trouble_of_worker(known.worker, self._clock.now()):
             raise not_ready([trouble])
-        name = choose_run(known, asked.run)
+        try:
+            name = choose_run(known, asked.run)
+        except NoCheckpointsYet:
+            name = ROOT_FOLDER  # where copies may lie that nobody counts
         if refusal := not_vouched_for(known, name, self._clock.now()):
             raise refusal
         return await self.of_run(known, name, asked)
@@ -109,13 +114,22 @@ class _Keeper:
             found = resume_point_now(records, self._wishes)
         except Refusal as refusal:
             pending = (record for record in records if not record.copy)
-            said = with_copies(refusal, known.copies, self._run, records, self._wishes)
+            true = _true_of_the_disk(refusal, known, self._run)
+            said = with_copies(true, known.copies, self._run, records, self._wishes)
             held = Held(known.edition, looked_at, None, said, is_busy(pending), problem_of(said))
         else:
             answer = answer_as_json(found, known.seconds_left, said_of(known.copies, found.record.id))
             held = Held(known.edition, looked_at, answer, None, is_busy(found.pending), render(answer))
         self._held = held
         return held
+
+
+def _true_of_the_disk(refusal: Refusal, known: Known, run: str) -> Refusal:
+    """That nothing was saved must be true of the folder too: the catalog knows of copies only beside what was saved."""
+    if not isinstance(refusal, NoCheckpointsYet):
+        return refusal
+    folders = (where(known, run).path,) if run in known.runs else known.watched
+    return nothing_saved([name for folder in folders for name in copies_in(folder)])
 
 
 def is_busy(records: Iterable[Record]) -> bool:

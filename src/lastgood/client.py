@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from lastgood import naming, resume
 from lastgood.calling import Service, service_of, token_from
+from lastgood.discovery import require_folder
 from lastgood.errors import (
     NoCheckpointsYet,
     NoneAcceptable,
@@ -212,8 +213,8 @@ def latest_in(folder: str, service: Service, question: Question) -> dict[str, An
     NotACheckpoint where there is no such folder; to be fetched into, it need not be there.
     """
     folder = os.path.abspath(folder)
-    if not os.path.isdir(folder) and question.fetch is None:
-        raise NotACheckpoint(f"{folder}: no such folder")
+    if question.fetch is None:
+        require_folder(folder)
     if naming.step_in_name(os.path.basename(folder)) is not None:
         # "Nothing saved in it yet" would be true, and would make a job start from scratch.
         raise NotACheckpoint(f"{folder} is a checkpoint: name the folder that holds it, {os.path.dirname(folder)}")

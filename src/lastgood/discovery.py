@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from lastgood import naming
+from lastgood.errors import CannotTell, NotACheckpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,9 +52,25 @@ def discover(root: str) -> Discovery:
     return found
 
 
+def require_folder(path: str) -> None:
+    """NotACheckpoint where there is no folder in which checkpoints could lie."""
+    if os.path.isfile(path):
+        raise NotACheckpoint(f"{path} is a file: name the folder that the checkpoints lie in")
+    if not os.path.isdir(path):
+        raise NotACheckpoint(f"{path}: no such folder")
+
+
 def copies_in(folder: str) -> list[str]:
-    """Folders that bear the name of a copy, such as `best_model`, and hold what a checkpoint does. OSError."""
-    found = (child for child in _folders(folder) if naming.number_of_copy(child.name) is not None)
+    """Folders that bear the name of a copy, such as `best_model`, and hold what a checkpoint does.
+
+    None where there is no such folder; CannotTell where it cannot be listed.
+    """
+    try:
+        found = [child for child in _folders(folder) if naming.number_of_copy(child.name) is not None]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise CannotTell("listing", folder, error) from error
     return sorted(child.name for child in found if _holds_payload(child.path))
 
 

@@ -40,7 +40,7 @@ def own_look(
     found = discover(run_folder)
     if not found.saves:
         _require_listed(run_folder, found)
-        raise resume.nothing_saved(copies_in(run_folder) if os.path.isdir(run_folder) else (), f"in {run_folder}")
+        raise resume.nothing_saved(copies_in(run_folder), f"in {run_folder}")
     skipped: list[resume.Skipped] = []
     guesses = _guessed_records(run_folder, found.saves)
     for guess in branches.lineage(guesses, wishes.order):

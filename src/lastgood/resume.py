@@ -16,7 +16,7 @@ from lastgood.wording import none_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lastgood.errors import LastgoodError
+    from lastgood.errors import Refusal
     from lastgood.records import Record
 
 _IN_WORK: Final = (State.LANDING, State.SETTLED)
@@ -81,7 +81,7 @@ def resume_point(records: Sequence[Record], wishes: Wishes, changed: frozenset[i
     raise none_acceptable(present, skipped, wishes, changed)
 
 
-def nothing_saved(copies: Sequence[str], where: str = "here") -> LastgoodError:
+def nothing_saved(copies: Sequence[str], where: str = "here") -> Refusal:
     """Where there is nothing but copies, to begin anew would be wrong, and which of them is meant nobody can tell."""
     if not copies:
         return NoCheckpointsYet(f"nothing has been saved {where} yet")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from lastgood.discovery import discover
-from lastgood.errors import LastgoodError, NoCheckpointsYet, NotACheckpoint, NotReady, RunAmbiguous, Unreachable
+from lastgood import resume
+from lastgood.discovery import copies_in, discover, require_folder
+from lastgood.errors import LastgoodError, NotReady, RunAmbiguous, Unreachable
 from lastgood.placing import is_below
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _not_seen(service: Service, run_folder: str, obstacles: list[Mapping[str, An
         return NotReady("; ".join(str(obstacle["message"]) for obstacle in obstacles), obstacles=obstacles)
     if any(not candidate.copy for candidate in discover(run_folder).candidates):
         return Unreachable(f"the service at {service.url} has not seen yet what lies in {run_folder}")
-    return NoCheckpointsYet(f"nothing has been saved in {run_folder} yet")
+    return resume.nothing_saved(copies_in(run_folder), f"in {run_folder}")
 
 
 def _as_watched(folder: str, root: str, roots: list[str]) -> str:
@@ -114,8 +115,7 @@ def only_run_folder(folder: str, run: str | None) -> str:
     """Where the checkpoints of a run below the folder lie; of the only one, where none is named."""
     if run is not None:
         named = os.path.normpath(os.path.join(folder, run))
-        if not os.path.isdir(named):
-            raise NotACheckpoint(f"{named}: no such folder")
+        require_folder(named)
         return named
     runs = sorted({candidate.run for candidate in discover(folder).candidates})
     if len(runs) > 1:

@@ -94,6 +94,13 @@ def test_copies_alone_are_no_fresh_start(place: Path) -> None:
     assert "but copies (best_model, last_checkpoint)" in complaint
 
 
+def test_a_file_in_place_of_a_folder_is_called_a_file(place: Path) -> None:
+    (place / "output").touch()
+    code, printed, complaint = run("latest", "output", "--or-none")
+    assert (code, printed) == (2, "")
+    assert "output is a file: name the folder that the checkpoints lie in" in complaint
+
+
 def test_a_refusal_tells_every_reason_and_how_to_take_one_all_the_same(place: Path) -> None:
     for step in range(1, 14):
         make_hf_checkpoint(place / "output" / f"checkpoint-{step}", step)

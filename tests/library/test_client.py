@@ -115,6 +115,15 @@ def test_where_nothing_was_saved_yet_it_is_said(tmp_path: Path) -> None:
         client.latest_in(str(tmp_path), made.service, client.Question(WISHES))
 
 
+def test_that_nothing_was_saved_is_not_said_while_copies_lie_there(tmp_path: Path) -> None:
+    make_hf_checkpoint(tmp_path / "last_checkpoint", 100)
+    with (
+        answering((404, {}), tmp_path, runs=[]) as made,
+        pytest.raises(NoneAcceptable, match=r"but copies \(last_checkpoint\)"),
+    ):
+        client.latest_in(str(tmp_path), made.service, client.Question(WISHES))
+
+
 def test_a_run_is_found_by_its_name_or_by_its_folder(tmp_path: Path) -> None:
     runs = [{"name": f"output/{name}", "path": str(tmp_path / name)} for name in ("a", "b")]
     with answering((200, {"name": "checkpoint-1"}), tmp_path, runs=runs) as made:

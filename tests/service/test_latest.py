@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from builders import hf_files, write_files
 from lastgood.catalog import Root
 from lastgood.errors import REFUSALS
 from lastgood.findings import Code, Finding, Verdict
@@ -146,6 +148,21 @@ def test_a_malformed_wish_is_refused_and_named(client: TestClient, query: dict[s
 def test_nothing_saved_yet_is_a_404(world: World, client: TestClient) -> None:
     found = problem(client.get(LATEST))
     assert (found["status"], found["code"]) == (404, "no-checkpoints-yet")
+
+
+def test_copies_that_nothing_was_saved_beside_are_no_fresh_start(world: World, client: TestClient) -> None:
+    write_files(Path(world.root) / "best_model", hf_files(100))
+    found = problem(client.get(LATEST))
+    assert (found["status"], found["code"]) == (404, "none-acceptable")
+    assert "nothing here but copies (best_model)" in found["detail"]
+
+
+def test_copies_are_no_fresh_start_once_what_was_saved_beside_them_is_gone(world: World, client: TestClient) -> None:
+    world.discard(world.save(100))
+    assert problem(client.get(LATEST))["code"] == "no-checkpoints-yet"
+    write_files(Path(world.path(100)).parent / "last_checkpoint", hf_files(100))
+    world.times.pass_seconds(answers.STAT_LASTS + 0.1)
+    assert problem(client.get(LATEST))["code"] == "none-acceptable"
 
 
 def test_a_run_without_any_record_does_not_count(world: World, client: TestClient) -> None:

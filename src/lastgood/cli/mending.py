@@ -149,10 +149,9 @@ def _is_run(folder: str) -> bool:
 
 def _checkpoints_in(folder: str) -> Iterator[str]:
     """Those of this run, by number; links and copies are another's business."""
-    from lastgood.discovery import discover
+    from lastgood.discovery import discover, require_folder
 
-    if not os.path.isdir(folder):
-        raise NotACheckpoint(f"{folder}: no such folder")
+    require_folder(folder)
     found = discover(folder).saves
     if not found:
         raise NotACheckpoint(f"{folder} holds no checkpoints; name the folder that they lie in")
