@@ -229,7 +229,9 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
         _W, None, "compare the checkpoint with a copy: what stands beside a damaged file may be damaged too"
     ),
     Code.PROGRESS_UNTOLD: Meaning(
-        _W, None, "give the job the step to go on from; `lastgood fix` adds what the name and other checkpoints tell"
+        _W,
+        None,
+        "give the job the step to go on from; `lastgood fix` adds to training_state.pt what name and neighbours tell",
     ),
     Code.PROGRESS_ESTIMATED: Meaning(_I, None, "compare it with what the job logged"),
     Code.STEP_DISAGREES: Meaning(_W, None, "check whether files of two saves were mixed, or the folder was renamed"),

@@ -316,6 +316,16 @@ def test_without_backups_nothing_else_is_left(place: Path) -> None:
     assert sorted(path.name for path in checkpoint.iterdir()) == names
 
 
+def test_what_is_reported_without_backups_is_what_lies_there(place: Path) -> None:
+    checkpoint = broken(place, PLAIN, in_file(STATE, hurt.leave_out("rng_states")))
+    report = json.loads(run("fix", checkpoint, "--no-backup", "--json")[1])["report"]
+    inventory = take_inventory(str(checkpoint))
+    assert {file["path"]: file["bytes"] for file in report["files"]} == {
+        entry.path: entry.size for entry in inventory.entries
+    }
+    assert (report["bytes"], report["fingerprint"]) == (inventory.bytes, inventory.fingerprint)
+
+
 def test_a_second_backup_does_not_take_the_place_of_the_first(place: Path) -> None:
     checkpoint = broken(place, PLAIN, in_file(STATE, hurt.leave_out("rng_states")))
     first = (checkpoint / STATE).read_bytes()
@@ -356,6 +366,26 @@ def test_an_epoch_and_a_step_that_were_not_saved_are_marked_as_estimated_and_pro
     report = verify(str(checkpoint))
     assert (report.verdict, report.step, report.epoch, report.exact_resume) == ("complete", STEP, 1, False)
     assert Code.PROGRESS_ESTIMATED in {finding.code for finding in report.findings}
+
+
+@pytest.mark.parametrize(("key", "does"), [("global_step", "200 (by its name"), ("epoch", "1 (by checkpoint-100")])
+def test_an_entry_that_cannot_be_is_replaced_and_counts_as_estimated(key: str, does: str, place: Path) -> None:
+    checkpoint = broken(place, PLAIN, in_file(STATE, hurt.change_state(**{key: -4})))
+    assert f"add {key} {does}, in place of -4)" in run("fix", checkpoint)[1]
+    assert torch.load(checkpoint / STATE, weights_only=False)[BASELINE] == [key]
+    report = verify(str(checkpoint))
+    assert (report.verdict, report.step, report.epoch, report.exact_resume) == ("complete", STEP, 1, False)
+    assert not report.warnings
+
+
+def test_a_state_of_forgather_is_given_the_step_of_its_name_and_nothing_else(place: Path) -> None:
+    checkpoint = make_plain_checkpoint(place / "run" / NAME, STEP)
+    whole = plain_state(STEP)
+    written = {"optimizer": whole["optimizer_state_dict"], "lr_scheduler": whole["scheduler_state_dict"]}
+    (checkpoint / STATE).write_bytes(saved(written))
+    assert "training_state.pt: add global_step 200 (by its name)\n" in run("fix", checkpoint)[1]
+    found = torch.load(checkpoint / STATE, weights_only=False)
+    assert (found["global_step"], found.keys()) == (STEP, {*written, "global_step", BASELINE})
 
 
 def test_nothing_is_estimated_by_what_was_estimated_itself(place: Path) -> None:
@@ -640,6 +670,7 @@ def test_all_checkpoints_of_a_run_are_mended_in_one_go(place: Path) -> None:
         pytest.param(["nowhere"], 2, "no such folder", id="it is not there"),
         pytest.param(["--all", "nowhere"], 2, "no such folder", id="the run is not there"),
         pytest.param(["--all", "."], 2, "holds no checkpoints", id="the run is empty"),
+        pytest.param(["--all", __file__], 2, "is a file: name the folder", id="the run is a file"),
     ],
 )
 def test_what_cannot_be_meant_is_complained_of(place: Path, arguments: list[str], code: int, said: str) -> None:

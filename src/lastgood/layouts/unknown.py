@@ -35,7 +35,8 @@ class Unknown:
             Code.TRAINING_STATE_MISSING,
             None,
             "no training state that lastgood knows: neither trainer_state.json nor training_state.pt",
-            "it is a save that was cut off, a model alone, or of a trainer whose layout lastgood does not know",
+            "it is a save that was cut off, a model alone, or of a trainer whose layout lastgood does not know; "
+            "where training_state.pt alone is missing, `lastgood fix` makes one",
         )
 
     def still_expected(self, names: frozenset[str]) -> Iterator[str]:  # noqa: ARG002 - nothing is known of it

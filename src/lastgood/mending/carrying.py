@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood import durable, naming, ownership, writers
@@ -60,7 +61,8 @@ def carry_out(
             require_as_planned(plan)  # to make them may have taken long
             swaps = swapping.prepare(plan.path, files)
             with swapping.all_or_none(plan.path, swaps, backup=backup):
-                return _judged(plan, accepts, digest=digest, threads=threads, on_bytes=hears)
+                facts, report = _judged(plan, accepts, digest=digest, threads=threads, on_bytes=hears)
+            return facts, report if backup else _as_it_is_now(report)
         finally:
             swapping.clear(plan.path)
             for folder in reversed(lost):
@@ -100,7 +102,7 @@ def _make_all(plan: Plan, make: Make) -> list[str]:
 
 def _judged(plan: Plan, accepts: Callable[[Report], str | None], **how: Any) -> tuple[Facts, Report]:
     """CannotMend where it is not as was promised."""
-    facts, report = examine(plan.path, inodes=inodes_are_stable(os.path.dirname(os.path.abspath(plan.path))), **how)
+    facts, report = examine(plan.path, inodes=_inodes(plan.path), **how)
     order = (*GRAVEST_FIRST, Verdict.COMPLETE)
     why = accepts(report)
     if report.still_changing or order.index(report.verdict) < order.index(plan.promised):
@@ -108,6 +110,17 @@ def _judged(plan: Plan, accepts: Callable[[Report], str | None], **how: Any) -> 
     if why:
         raise CannotMend(f"{plan.path} {why}: it was put back as it was")
     return facts, report
+
+
+def _as_it_is_now(report: Report) -> Report:
+    """Without what was kept until it was judged."""
+    inventory = take_inventory(report.path, inodes=_inodes(report.path))
+    files = tuple(file for file in report.files if file.path in inventory.names)
+    return replace(report, files=files, bytes=inventory.bytes, fingerprint=inventory.fingerprint)
+
+
+def _inodes(path: str) -> bool:
+    return inodes_are_stable(os.path.dirname(os.path.abspath(path)))
 
 
 @contextmanager

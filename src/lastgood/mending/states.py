@@ -107,7 +107,7 @@ def amend_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
     """Random states and entries that the `training_state.pt` of the guides' writers should have."""
     facts, report = draft.facts, draft.report
     file = facts.files.get(_STATE) if facts.layout == plain.LAYOUT.name else None
-    if file is None or not isinstance(file.contents, dict) or file.contents.keys() & _KEYS_OF_FORGATHER:
+    if file is None or not isinstance(file.contents, dict):
         return
     if any(found.file == _STATE and MEANINGS[found.code].verdict is Verdict.CORRUPT for found in report.findings):
         return
@@ -152,11 +152,14 @@ def _step_of(facts: Facts, state: Mapping[str, Any]) -> tuple[int | None, str]:
 def _lacking_entries(
     facts: Facts, state: Mapping[str, Any], step: int | None, neighbours: Sequence[Neighbour]
 ) -> Iterator[tuple[str, Any, str]]:
-    """Key, value, and what tells it: nothing where there is nothing to tell."""
-    if "global_step" not in state and facts.progress.step is None and step is not None:
-        yield "global_step", step, "by its name"
-    if "epoch" not in state and step is not None:
-        yield "epoch", *_estimated_epoch(step, neighbours)
+    """Key, value, and what tells it: nothing where there is nothing to tell. Of Forgather's, the step is all."""
+    if facts.progress.step is None and step is not None:
+        yield "global_step", step, f"by its name{_in_place_of('global_step', state)}"
+    if state.keys() & _KEYS_OF_FORGATHER:
+        return
+    if facts.progress.epoch is None and step is not None:
+        epoch, by = _estimated_epoch(step, neighbours)
+        yield "epoch", epoch, f"{by}{_in_place_of('epoch', state)}"
     if "best_loss" not in state:
         yield "best_loss", inf, ""
     if "epoch_losses" not in state:
@@ -164,6 +167,11 @@ def _lacking_entries(
     for key, component in _ADDED_EMPTY.items():
         if key not in state and component not in facts.left_out:
             yield key, {}, ""
+
+
+def _in_place_of(key: str, state: Mapping[str, Any]) -> str:
+    """What cannot be, and counts for nothing."""
+    return f", in place of {counts.shortened(state[key])}" if state.get(key) is not None else ""
 
 
 def write_random_states(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
