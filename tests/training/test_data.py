@@ -54,6 +54,12 @@ def test_a_split_holds_every_sample_once_and_is_the_same_each_time(count: int, s
     assert (train, validation) == split(count, share, seed)
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.1, 10, float("nan")])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        DataManager(Numbers(20), validation_share=share)
+
+
 @given(
     length=st.integers(1, 30),
     size=st.integers(1, 8),

@@ -74,6 +74,12 @@ def test_a_wrong_choice_is_named(tmp_path: Path, text: str | None, complaint: st
     assert complaint in str(told.value)
 
 
+def test_whoever_gives_a_file_of_sections_is_told_how_to_name_one(tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text("trainer_args:\n  save_steps: 5\n")
+    with pytest.raises(SettingsError, match=r"SaveOptions\.from_yaml\(PATH, 'trainer_args'\)"):
+        manager_of(tmp_path, options=str(tmp_path / "train.yaml"))
+
+
 def test_a_section_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text("trainer_args: {}\n")
     with pytest.raises(SettingsError, match="has no section checkpoints; it has trainer_args"):

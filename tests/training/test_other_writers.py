@@ -466,6 +466,11 @@ def test_a_seed_sets_every_generator() -> None:
     assert draws() != first
 
 
+def test_a_seed_is_a_whole_number() -> None:
+    with pytest.raises(TypeError, match="integer"):
+        set_seed("3")  # type: ignore[arg-type]
+
+
 def test_states_are_restored_exactly_also_in_the_middle_of_a_pair_of_normal_numbers() -> None:
     np.random.normal()  # NumPy keeps the second of the pair
     random.gauss(0, 1)

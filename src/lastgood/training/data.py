@@ -28,7 +28,12 @@ SEED: Final = 42
 
 
 def split(count: int, validation_share: float, seed: int = SEED) -> tuple[list[int], list[int]]:
-    """The places of the training samples and those of the validation samples, each once in either."""
+    """The places of the training samples and those of the validation samples, each once in either.
+
+    ValueError where the share is none.
+    """
+    if not 0 <= validation_share <= 1:
+        raise ValueError(f"the share of samples to validate on is from 0 to 1, not {validation_share}")
     places = list(range(count))
     random.Random(seed).shuffle(places)  # noqa: S311 - an order, no secret
     held_out = round(count * validation_share)
@@ -39,10 +44,10 @@ class DataManager:
     """A data set in two parts, the same ones for the same seed."""
 
     def __init__(self, samples: Sized, *, seed: int = SEED, validation_share: float = 0.1) -> None:
-        self.seed = seed
-        train, validation = split(len(samples), validation_share, seed)
+        self.seed = operator.index(seed)
+        train, validation = split(len(samples), validation_share, self.seed)
         self.train, self.validation = Subset(samples, train), Subset(samples, validation)
-        _log.info("split with seed=%d: %d samples to train on, %d to validate", seed, len(train), len(validation))
+        _log.info("split with seed=%d: %d samples to train on, %d to validate", self.seed, len(train), len(validation))
 
     def train_loader(self, batch_size: int, **options: Any) -> ResumableLoader:
         """Shuffled batches of the training part; give it to `save` and `restore_latest` as `dataloader`."""

@@ -108,6 +108,8 @@ def _complaint(error: Any) -> str:
     name = str(error["loc"][0])
     if error["type"] != "extra_forbidden":
         return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
+    if isinstance(error["input"], dict):
+        return f"there is no option {name}; the options in a section are read by SaveOptions.from_yaml(PATH, {name!r})"
     near = difflib.get_close_matches(name, SaveOptions.model_fields, 1)
     return f"there is no option {name}" + (f"; is {near[0]} meant?" if near else "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import operator
 import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +23,8 @@ _NUMPY_SEEDS: Final = 2**32
 
 
 def set_seed(seed: int = 42) -> None:
-    """Seeds every generator."""
+    """Seeds every generator. TypeError where the seed is no whole number."""
+    seed = operator.index(seed)
     random.seed(seed)
     np.random.seed(seed % _NUMPY_SEEDS)  # noqa: NPY002 - the generator that old code draws from
     torch.manual_seed(seed)  # those of all CUDA devices as well
