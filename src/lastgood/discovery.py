@@ -60,6 +60,13 @@ def require_folder(path: str) -> None:
         raise NotACheckpoint(f"{path}: no such folder")
 
 
+def require_listed(root: str, found: Discovery) -> None:
+    """CannotTell where something is hidden: that nobody sees any saves does not say that there are none."""
+    for folder, error in found.unlisted.items():
+        if not isinstance(error, FileNotFoundError):  # the trainer has yet to make it
+            raise CannotTell("listing", os.path.normpath(os.path.join(root, folder)), error) from error
+
+
 def copies_in(folder: str) -> list[str]:
     """Folders that bear the name of a copy, such as `best_model`, and hold what a checkpoint does.
 

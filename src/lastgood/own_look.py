@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lastgood import branches, naming, resume, writers
-from lastgood.discovery import Candidate, Discovery, copies_in, discover
+from lastgood.discovery import Candidate, copies_in, discover, require_listed
 from lastgood.errors import CannotTell, NotACheckpoint
 from lastgood.facts import Inventory, Level
 from lastgood.findings import Verdict
@@ -39,7 +39,7 @@ def own_look(
     """
     found = discover(run_folder)
     if not found.saves:
-        _require_listed(run_folder, found)
+        require_listed(run_folder, found)
         raise resume.nothing_saved(copies_in(run_folder), f"in {run_folder}")
     skipped: list[resume.Skipped] = []
     guesses = _guessed_records(run_folder, found.saves)
@@ -51,13 +51,6 @@ def own_look(
             return resume.answer_as_json(resume.Answer(record, tuple(skipped), disputed=disputed))
         skipped.append(refusal)
     raise resume.none_acceptable([], skipped, wishes, frozenset(), ask=shlex.quote(run_folder))
-
-
-def _require_listed(run_folder: str, found: Discovery) -> None:
-    """CannotTell where something is hidden: a job must not begin anew because its saves cannot be seen."""
-    for folder, error in found.unlisted.items():
-        if not isinstance(error, FileNotFoundError):  # the trainer has yet to make it
-            raise CannotTell("listing", os.path.normpath(os.path.join(run_folder, folder)), error) from error
 
 
 def judged_in(run_folder: str, known: Iterable[Record] = ()) -> list[Record]:

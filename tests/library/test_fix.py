@@ -490,6 +490,16 @@ def test_of_what_may_not_be_read_it_is_said_as_whom_to_run(place: Path) -> None:
         assert json.loads(printed)["error"] in complaint
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs to be root, to give up what root may do")
+def test_of_a_run_that_may_not_be_listed_it_is_not_said_that_it_is_empty(place: Path) -> None:
+    make_plain_checkpoint(place / "run" / NAME, STEP)
+    (place / "run").chmod(0o000)
+    os.chown(place / "run", 1, 1)
+    code, printed, complaint = as_user(0, partial(run, "fix", "--all", place / "run"))
+    assert (code, printed) == (2, "")
+    assert f"listing {place / 'run'}: Permission denied" in complaint
+
+
 def test_a_new_training_state_has_the_step_of_the_name_and_an_epoch_between_its_neighbours(place: Path) -> None:
     for step, epoch in ((3000, 1), (9000, 3), (12_000, 4)):
         checkpoint = make_plain_checkpoint(place / "run" / f"checkpoint-{step}", step)

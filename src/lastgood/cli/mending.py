@@ -143,16 +143,17 @@ def _in_words(mended: Mended) -> str:
 def _is_run(folder: str) -> bool:
     try:
         return any(_checkpoints_in(folder))
-    except NotACheckpoint:
+    except LastgoodError:
         return False
 
 
 def _checkpoints_in(folder: str) -> Iterator[str]:
     """Those of this run, by number; links and copies are another's business."""
-    from lastgood.discovery import discover, require_folder
+    from lastgood.discovery import discover, require_folder, require_listed
 
     require_folder(folder)
-    found = discover(folder).saves
-    if not found:
+    found = discover(folder)
+    if not found.saves:
+        require_listed(folder, found)
         raise NotACheckpoint(f"{folder} holds no checkpoints; name the folder that they lie in")
-    return (os.path.join(folder, c.relative_path) for c in sorted(found, key=lambda found: found.number))
+    return (os.path.join(folder, c.relative_path) for c in sorted(found.saves, key=lambda save: save.number))
