@@ -480,11 +480,15 @@ def test_states_are_restored_exactly_also_in_the_middle_of_a_pair_of_normal_numb
     assert (np.random.normal(), random.gauss(0, 1), draws()) == expected
 
 
-def test_a_model_of_other_weights_is_refused_only_if_strict(tmp_path: Path) -> None:
+def test_a_model_of_other_weights_is_refused_if_strict_and_otherwise_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     CheckpointManager.save_checkpoint(checkpoint_dir=str(tmp_path / "checkpoint-1"), model=nn.Linear(2, 2))
     with pytest.raises(RuntimeError, match="Missing key"):
         CheckpointManager.load_checkpoint(str(tmp_path / "checkpoint-1"), nn.Sequential(nn.Linear(2, 2)))
     CheckpointManager.load_checkpoint(str(tmp_path / "checkpoint-1"), nn.Sequential(nn.Linear(2, 2)), strict=False)
+    assert "not saved, and as it was in the model: 0.bias, 0.weight" in caplog.text
+    assert "saved, and not in the model: bias, weight" in caplog.text
 
 
 @pytest.mark.parametrize(

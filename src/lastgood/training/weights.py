@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 
 from lastgood import naming
+from lastgood.checks.telling import some
 from lastgood.errors import Damaged, NotACheckpoint
 from lastgood.layouts import base
 from lastgood.training import plainly
@@ -136,7 +137,7 @@ def _weight_files(folder: str) -> Sequence[str]:
 
 
 def load_weights(model: Any, weights: Weights, *, strict: bool) -> bool:
-    """Puts the weights into the model. Whether all had their place.
+    """Puts the weights into the model. Whether all had their place; those that had none are said.
 
     RuntimeError names those of another shape and, with `strict`, those without a place: the model is as it was then.
     """
@@ -152,6 +153,10 @@ def load_weights(model: Any, weights: Weights, *, strict: bool) -> bool:
     state = _with_shared(state, wanted)
     with _as_before_on_error(wanted, state):
         found = target.load_state_dict(state, strict=strict)
+    if found.missing_keys:
+        _log.warning("not saved, and as it was in the model: %s", some(found.missing_keys))
+    if found.unexpected_keys:
+        _log.warning("saved, and not in the model: %s", some(found.unexpected_keys))
     return not (found.missing_keys or found.unexpected_keys or others)
 
 
