@@ -79,9 +79,9 @@ def outlook(facts: Facts, report: Report) -> tuple[str, ...]:
     if Code.SCALER_MISSING in codes or _is_lacking(facts, Component.SCALER):
         found.append("the loss scale starts anew: a few steps may be skipped")
     found += _on_the_step(facts)
-    if not found and report.exact_resume:
-        return ("everything is there: training goes on as if nobody had interrupted it, bit for bit",)
-    return tuple(found) or ("everything that its trainer saves is there",)
+    whole = _EXACTLY if report.exact_resume else "everything that its trainer saves is there"
+    rate = (_NO_RATE_LEFT,) if Code.RATE_ZERO in codes else ()
+    return (*(found or (whole,)), *rate)
 
 
 def _on_random_states(facts: Facts, codes: Collection[Code]) -> Iterator[str]:
@@ -104,6 +104,10 @@ def _on_the_step(facts: Facts) -> Iterator[str]:
         yield "neither its state nor its name tells a step: a job begins with step 0"
 
 
+_EXACTLY: Final = "everything is there: training goes on as if nobody had interrupted it, bit for bit"
+_NO_RATE_LEFT: Final = (
+    "the learning rate is at the end of its schedule: look at the number of epochs, and at the warm-up"
+)
 _STARTS_ANEW: Final = {
     Component.OPTIMIZER: "the optimizer starts anew: its moments are lost, and the loss may jump for a while",
     Component.SCHEDULER: "the learning rate starts anew, with its warm-up",

@@ -170,6 +170,16 @@ def test_everything_else_that_a_person_asks_is_there(tmp_path: Path) -> None:
     assert found["outlook"] == ["everything is there: training goes on as if nobody had interrupted it, bit for bit"]
 
 
+def test_that_a_schedule_has_come_to_its_end_is_said_beside_what_is_there(tmp_path: Path) -> None:
+    folder = make_plain_checkpoint(tmp_path / "checkpoint-100", 100)
+    optimizer = adamw_state(100)
+    optimizer["param_groups"][0]["lr"] = 0.0
+    change_state(optimizer_state_dict=optimizer)(folder / "training_state.pt")
+    whole, rate = inspected(folder)["outlook"]
+    assert whole.startswith("everything is there")
+    assert rate == "the learning rate is at the end of its schedule: look at the number of epochs, and at the warm-up"
+
+
 @pytest.mark.parametrize(
     ("key", "outlook"),
     [
