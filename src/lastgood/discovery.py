@@ -60,6 +60,11 @@ def require_folder(path: str) -> None:
         raise NotACheckpoint(f"{path}: no such folder")
 
 
+def is_checkpoint(path: str) -> bool:
+    """Whether the folder is called as a checkpoint is, and holds what one does."""
+    return naming.step_in_name(os.path.basename(path)) is not None and _holds_payload(path)
+
+
 def require_listed(root: str, found: Discovery) -> None:
     """CannotTell where something is hidden: that nobody sees any saves does not say that there are none."""
     for folder, error in found.unlisted.items():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lastgood.addresses import asked_at, url_of
+from lastgood.discovery import is_checkpoint
 from lastgood.errors import SettingsError
 from lastgood.settings import setting_as_environment
 
@@ -54,6 +55,8 @@ def _make_folders(roots: Sequence[str]) -> None:
             raise SettingsError(
                 f"{root} has a colon in its name: watch its parent, or set LASTGOOD_ROOTS to a link to it"
             )
+        if is_checkpoint(root):  # that nothing was saved in it would be true, and would make a job start from scratch
+            raise SettingsError(f"{root} is a checkpoint: watch the folder that holds it, {os.path.dirname(root)}")
         if os.path.isdir(root):
             continue
         if os.path.lexists(root):

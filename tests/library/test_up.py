@@ -95,10 +95,12 @@ def test_a_port_in_use_is_said(tmp_path: Path) -> None:
         pytest.param("no/such/parent", "cannot be made: No such file", id="a folder without a parent"),
         pytest.param("a:b", "has a colon in its name", id="a name that cannot be handed on"),
         pytest.param("file", "is not a folder", id="a file"),
+        pytest.param("run/checkpoint-5", "is a checkpoint: watch the folder that holds it", id="a checkpoint"),
     ],
 )
 def test_a_folder_that_will_not_do_is_said(folder: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    make_hf_checkpoint(tmp_path / "run" / "checkpoint-5", 5)
     started = program(tmp_path, str(tmp_path / folder), "--port", str(free_port()))
     started.start()
     assert exit_code(started) == 2
