@@ -62,7 +62,7 @@ def require_folder(path: str) -> None:
 
 def is_checkpoint(path: str) -> bool:
     """Whether the folder is called as a checkpoint is, and holds what one does."""
-    return naming.step_in_name(os.path.basename(path)) is not None and _holds_payload(path)
+    return naming.step_in_name(os.path.basename(path)) is not None and holds_payload(path)
 
 
 def require_listed(root: str, found: Discovery) -> None:
@@ -83,7 +83,7 @@ def copies_in(folder: str) -> list[str]:
         return []
     except OSError as error:
         raise CannotTell("listing", folder, error) from error
-    return sorted(child.name for child in found if _holds_payload(child.path))
+    return sorted(child.name for child in found if holds_payload(child.path))
 
 
 def _visit(root: str, folder: str, depth: int, found: Discovery) -> None:
@@ -101,7 +101,7 @@ def _visit(root: str, folder: str, depth: int, found: Discovery) -> None:
             found.temporary.add(child.inode())
         elif (number := naming.step_in_name(child.name)) is not None:
             _add_candidate(found, child, folder, relative, number, copy=child.is_symlink())
-        elif is_run and (number := naming.number_of_copy(child.name)) is not None and _holds_payload(child.path):
+        elif is_run and (number := naming.number_of_copy(child.name)) is not None and holds_payload(child.path):
             _add_candidate(found, child, folder, relative, number, copy=True)
         elif depth < _DEPTH and not child.is_symlink() and not naming.is_passed_over(child.name):
             _visit(root, relative, depth + 1, found)
@@ -125,7 +125,7 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _holds_payload(path: str) -> bool:
+def holds_payload(path: str) -> bool:
     """Whether it is a checkpoint rather than a folder of them."""
     try:
         names = os.listdir(path)

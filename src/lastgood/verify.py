@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 from lastgood import deep, layouts, naming
 from lastgood.checks import run_checks
-from lastgood.discovery import discover
+from lastgood.discovery import copies_in, discover, holds_payload
 from lastgood.errors import NotACheckpoint
 from lastgood.facts import (
     Component,
@@ -117,11 +117,12 @@ def examine(
 
 
 def _checkpoints_inside(path: str) -> list[str]:
-    """The checkpoints that a run's folder holds, by their paths below it, the last one last."""
+    """The checkpoints that a run's folder holds, by their paths below it, the last one last; or nothing but copies."""
     if naming.step_in_name(os.path.basename(path)) is not None:
         return []
     found = sorted(discover(path).candidates, key=lambda candidate: candidate.number)
-    return [candidate.relative_path for candidate in found if not candidate.copy]
+    saves = [candidate.relative_path for candidate in found if not candidate.copy]
+    return saves or ([] if holds_payload(path) else copies_in(path))
 
 
 def _has_changed(path: str, inventory: Inventory, *, inodes: bool) -> bool:

@@ -101,6 +101,24 @@ def test_a_file_in_place_of_a_folder_is_called_a_file(place: Path) -> None:
     assert "output is a file: name the folder that the checkpoints lie in" in complaint
 
 
+def test_a_folder_of_nothing_but_copies_is_not_taken_for_a_checkpoint(place: Path) -> None:
+    for name in ("best_model", "last_checkpoint"):
+        make_hf_checkpoint(place / "output" / name, 100)
+    for command in ("verify", "inspect", "fix"):
+        code, printed, complaint = run(command, "output")
+        assert (code, printed) == (2, "")
+        assert f"it holds 2: name them, such as {place / 'output' / 'last_checkpoint'}\n" in complaint
+    code, printed, complaint = run("fix", "--all", "output")
+    assert (code, printed) == (2, "")
+    assert f"holds nothing but copies: name one, such as {place / 'output' / 'last_checkpoint'}" in complaint
+
+
+def test_a_checkpoint_may_hold_a_folder_that_is_called_like_a_copy(place: Path) -> None:
+    make_hf_checkpoint(place / "model", 100)
+    make_hf_checkpoint(place / "model" / "best", 50)
+    assert run("verify", "model", "--level", "quick")[1].startswith(f"{place / 'model'}\n  COMPLETE")
+
+
 def test_a_refusal_tells_every_reason_and_how_to_take_one_all_the_same(place: Path) -> None:
     for step in range(1, 14):
         make_hf_checkpoint(place / "output" / f"checkpoint-{step}", step)

@@ -149,11 +149,13 @@ def _is_run(folder: str) -> bool:
 
 def _checkpoints_in(folder: str) -> Iterator[str]:
     """Those of this run, by number; links and copies are another's business."""
-    from lastgood.discovery import discover, require_folder, require_listed
+    from lastgood.discovery import copies_in, discover, require_folder, require_listed
 
     require_folder(folder)
     found = discover(folder)
     if not found.saves:
         require_listed(folder, found)
+        if copies := copies_in(folder):
+            raise NotACheckpoint(f"{folder} holds nothing but copies: name one, such as {folder}/{copies[-1]}")
         raise NotACheckpoint(f"{folder} holds no checkpoints; name the folder that they lie in")
     return (os.path.join(folder, c.relative_path) for c in sorted(found.saves, key=lambda save: save.number))
