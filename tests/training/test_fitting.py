@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
-from torchdata.stateful_dataloader import StatefulDataLoader
+from torch.utils.data import RandomSampler, WeightedRandomSampler
+from torchdata.stateful_dataloader import StatefulDataLoader, sampler
 from transformers.optimization import Adafactor, get_cosine_schedule_with_warmup
 
 from lastgood.errors import NoneAcceptable, NotACheckpoint
@@ -429,6 +430,36 @@ def test_a_loader_that_draws_with_the_model_is_no_exact_continuation(
     start = manager.resume(job.model, job.optimizer, dataloader=loader())
     assert start is not None
     assert start.exact is exact
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
+@pytest.mark.parametrize(
+    ("shuffled", "exact"),
+    [
+        pytest.param(lambda samples: sampler.RandomSampler(samples, generator=own(2)), True, id="torchdata's own"),
+        pytest.param(lambda samples: RandomSampler(samples, generator=own(2)), False, id="torch's"),
+        pytest.param(
+            lambda samples: WeightedRandomSampler([1.0] * 40, len(samples), generator=own(2)), False, id="any"
+        ),
+    ],
+)
+def test_a_sampler_that_keeps_no_state_is_no_exact_continuation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shuffled: Any, exact: bool
+) -> None:
+    def loader() -> Any:
+        samples = list(torch.arange(40.0))
+        return StatefulDataLoader(samples, 4, sampler=shuffled(samples), generator=own(1))
+
+    job = Job(torchs("SGD"))
+    job.train(1)
+    manager = CheckpointManager(tmp_path, settings=NOBODY)
+    read = loader()
+    next(iter(read))
+    manager.save(1, model=job.model, optimizer=job.optimizer, dataloader=read)
+    start = manager.resume(job.model, job.optimizer, dataloader=loader())
+    assert start is not None
+    assert start.exact is exact
+    assert ("take torchdata.stateful_dataloader.sampler.RandomSampler" in caplog.text) is not exact
 
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import torch
-from torch.utils.data import RandomSampler
 from torchdata.stateful_dataloader import StatefulDataLoader
+from torchdata.stateful_dataloader.sampler import RandomSampler
 
 from builders import make_plain_checkpoint, pth_files, write_files
 from commanding import run, settle_in
@@ -209,8 +209,11 @@ def test_the_list_of_files_tells_what_was_saved_by_what(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
+@pytest.mark.parametrize("epoch_of_the_save", [1, 2])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_torchdatas_loader_goes_on_with_the_batch_after_the_last(tmp_path: Path, workers: int) -> None:
+def test_torchdatas_loader_goes_on_with_the_batch_after_the_last(
+    tmp_path: Path, workers: int, epoch_of_the_save: int
+) -> None:
     def loader() -> Any:
         samples = list(range(20))
         order = RandomSampler(samples, generator=torch.Generator().manual_seed(5))
@@ -219,15 +222,15 @@ def test_torchdatas_loader_goes_on_with_the_batch_after_the_last(tmp_path: Path,
 
     model = torch.nn.Linear(2, 2)
     manager = CheckpointManager(tmp_path / "output", settings=NOBODY)
-    seen, data, path = [], loader(), ""
-    for epoch in (1, 2):
+    seen, data, path, done = [], loader(), "", 0
+    for epoch in (1, 2, 3):
         for number, batch in enumerate(data, 1):
             seen.append(batch.tolist())
-            if (epoch, number) == (1, 4):
-                path = manager.save(4, model=model, dataloader=data)
+            if (epoch, number) == (epoch_of_the_save, 4):
+                path, done = manager.save(4, model=model, dataloader=data), len(seen)
     other = loader()
     CheckpointManager.load_checkpoint(path, model, dataloader=other)
-    assert [batch.tolist() for _epoch in (1, 2) for batch in other] == seen[4:]
+    assert [batch.tolist() for _epoch in range(epoch_of_the_save, 4) for batch in other] == seen[done:]
 
 
 def test_training_goes_on_from_what_was_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

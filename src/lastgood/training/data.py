@@ -208,9 +208,21 @@ def draws_with_the_model(loader: Any) -> bool:
     return loader.generator is None or getattr(sampler, "generator", 0) in (None, loader.generator)
 
 
-def is_of(loader: Any, package: str) -> bool:
+def shuffles_without_a_state(loader: Any) -> bool:
+    """Whether torchdata's loader has a sampler that draws each order, and keeps none: torch's own, say.
+
+    Resumed, it draws those of a new job: in a later epoch than the first, what comes next is other data.
+    """
+    if not is_of(loader, "torchdata"):
+        return False
+    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
+    draws = isinstance(getattr(sampler, "generator", None), torch.Generator)
+    return draws and not is_of(sampler, "torchdata") and not hasattr(sampler, "state_dict")
+
+
+def is_of(part: Any, package: str) -> bool:
     """Whether it, or what it is made from, is of this package."""
-    return any(kind.__module__.startswith(f"{package}.") for kind in type(loader).__mro__)
+    return any(kind.__module__.startswith(f"{package}.") for kind in type(part).__mro__)
 
 
 def outlive_signals(worker: int, then: Callable[[int], Any] | None = None) -> None:

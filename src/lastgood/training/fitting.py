@@ -184,6 +184,11 @@ def differences(found: state.State, targets: Targets) -> Iterator[str]:
             "the loader draws when an iteration begins, from the generator that the model uses or that it shuffles by: "
             "give it one of its own, and another one to its sampler"
         )
+    if loader is not None and data.shuffles_without_a_state(loader):
+        yield (
+            "the loader's sampler keeps no state: after the first epoch what comes next is other data; take "
+            "torchdata.stateful_dataloader.sampler.RandomSampler"
+        )
 
 
 def _other_generators(saved: Any, loader: Any) -> Iterator[str]:
