@@ -42,9 +42,10 @@ class Trainer:
         batch_size: int = 8,
         checkpoint_every_n_steps: int = 50,
         fetch: bool = False,
+        **options: Any,
     ) -> None:
         self.model, self.fetch = model, fetch
-        self.manager = CheckpointManager(output, save_steps=checkpoint_every_n_steps)
+        self.manager = CheckpointManager(output, save_steps=checkpoint_every_n_steps, **options)
         data = DataManager(StandardLibrary(model.config.context))
         self.loader, self.validation = data.train_loader(batch_size), data.validation_loader(batch_size)
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -162,8 +163,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             batch_size=options.batch_size,
             checkpoint_every_n_steps=options.checkpoint_every_n_steps,
             fetch=options.fetch,
+            resume_from_checkpoint=start or False,
+            overwrite_output_dir=options.overwrite_output_dir,
         )
         with trainer.manager:
+            if start is None:
+                trainer.manager.resume(trainer.model)  # refuses to write over what was saved there
             trainer.manager.save_on_signals()  # a machine that is taken away says so first
             trainer.train(num_epochs=options.epochs, resume_from=start)
     except (LastgoodError, OSError) as error:
@@ -181,6 +186,7 @@ def options_from(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--model-output", required=True, metavar="DIR", help="where checkpoint-<step> and losses.jsonl are written")
     add("--resume-from-checkpoint", metavar="PATH|latest", help="go on from this one, or from the last good one in DIR")
     add("--fetch", action="store_true", help="latest: where nothing there will do, the last good copy from the cloud")
+    add("--overwrite-output-dir", action="store_true", help="begin anew where checkpoints lie; they are written over")
     add("--pretrained-model", metavar="DIR", help="start with the model in this folder")
     for flag, usual in (("--epochs", 3), ("--batch-size", 8), ("--checkpoint-every-n-steps", 50)):
         add(flag, type=positive, default=usual, metavar="N", help=f"{usual} unless told otherwise")

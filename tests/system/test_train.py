@@ -107,6 +107,19 @@ def test_another_batch_size_is_warned_of(tmp_path: Path, right: Path, caplog: py
     assert "the batch size was 64 when it was saved, and is 32" in caplog.text
 
 
+def test_a_job_begins_anew_over_what_was_saved_only_where_it_is_told_to(
+    tmp_path: Path, small: Path, right: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = shutil.copytree(right, tmp_path / "output")
+    again = ["--model-output", str(output), "--pretrained-model", str(small), *FLAGS]
+    assert train.main(again) == 2
+    told = capsys.readouterr().err
+    assert "checkpoints: resume_from_checkpoint=True goes on from the last good one, overwrite_output_dir=True" in told
+    assert len(losses_of(output)) == STEPS
+    assert train.main([*again, "--overwrite-output-dir"]) == 0
+    assert_same(output, right)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_job_that_is_told_to_go_saves_and_is_gone_on_with_bit_for_bit(
     tmp_path: Path, small: Path, right: Path, number: int
