@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from functools import cached_property
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BLOCK = 512  # the unit of st_blocks, whatever the filesystem's own
+_LEAD_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # links to what is not there, below a file, in a circle
 
 
 def take_inventory(folder: str, *, inodes: bool = True) -> Inventory:
@@ -86,14 +88,16 @@ class _Walk:
         leaves = False
         if found.is_symlink():
             leaves = not os.path.realpath(found.path).startswith(self.real_folder + os.sep)
-            kind = "folder-link" if found.is_dir() else "link"
+            kind = "link"
         try:
             status = found.stat()
-        except FileNotFoundError:
-            if kind == "file":
+        except OSError as error:
+            if kind == "file" or error.errno not in _LEAD_NOWHERE:
                 raise
             return Entry(path, 0, 0, 0, 0, "other", leaves)  # a link to nothing
-        if not stat.S_ISREG(status.st_mode) and kind != "folder-link":
+        if kind == "link" and stat.S_ISDIR(status.st_mode):
+            kind = "folder-link"
+        elif not stat.S_ISREG(status.st_mode):
             kind = "other"
         return Entry(
             path=path,

@@ -141,6 +141,8 @@ def test_a_trace_of_a_writer_is_unfinished_unless_it_is_old(
         pytest.param(hurt.put_link_out_in_place, "link", True, id="a link that leaves"),
         pytest.param(hurt.put_folder_link_in_place, "folder-link", True, id="a link to a folder"),
         pytest.param(hurt.put_link_to_nothing_in_place, "other", False, id="a link to nothing"),
+        pytest.param(hurt.put_link_to_itself_in_place, "other", False, id="a link to itself"),
+        pytest.param(hurt.put_link_below_a_file_in_place, "other", False, id="a link to what would lie below a file"),
         pytest.param(hurt.put_pipe_in_place, "other", False, id="a pipe"),
     ],
 )

@@ -168,6 +168,7 @@ ROWS: Final = [
     row(
         HF, TRAINER_STATE, hurt.write_json([]), [Code.TRAINING_STATE_MISSING], SHORT,
         "hf: a trainer state without step",
+    row(HF, WEIGHTS, hurt.put_link_to_itself_in_place, [Code.FILE_NOT_REGULAR], CORRUPT, "hf: a link to itself"),
     ),
     row(HF, OPTIMIZER, hurt.remove, [Code.OPTIMIZER_MISSING], PARTIAL, "hf: no optimizer"),
     row(HF, "scheduler.pt", hurt.remove, [Code.SCHEDULER_MISSING], PARTIAL, "hf: no scheduler"),

@@ -97,6 +97,16 @@ def put_link_to_nothing_in_place(file: Path) -> None:
     file.symlink_to("nothing")
 
 
+def put_link_to_itself_in_place(file: Path) -> None:
+    file.unlink()
+    file.symlink_to(file.name)
+
+
+def put_link_below_a_file_in_place(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("config.json/nothing")
+
+
 def put_link_out_in_place(file: Path) -> None:
     target = _beside_the_run(file, file.name)
     file.rename(target)
