@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lastgood.formats.packed import Packed
 
 _BLOCK: Final = 1 << 20
+_ZEROS: Final = bytes(_BLOCK)
 _PROBES: Final = 16
 
 
@@ -77,7 +78,8 @@ class PayloadReader:
 
     def is_zero(self) -> bool:
         """Whether every byte is zero; as much is read as it takes to know."""
-        return not any(any(self.read(start, _BLOCK)) for start in range(0, self.size, _BLOCK))
+        blocks = (self.read(start, _BLOCK) for start in range(0, self.size, _BLOCK))
+        return all(block == _ZEROS[: len(block)] for block in blocks)
 
     def fill(self, buffer: memoryview, start: int) -> None:
         """Puts the bytes from `start` on into all of `buffer`."""
