@@ -118,6 +118,7 @@ class TensorFact:
     bytes: int  #: of its elements
     start: int | None = None  #: where in the file its first element lies, behind its end where packed; None: not known
     extent: int | None = None  #: bytes from there to the end of its last element; strides may leave gaps
+    hollow: bool = False  #: it lay on torch's device `meta`: a shape without numbers, in the file as in the job
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,19 @@ def save_weights_with_torch(checkpoint: Path) -> None:
     (checkpoint / "pytorch_model.bin").write_bytes(saved(torch.nn.Linear(8, 4, bias=False).state_dict()))
 
 
+def save_shapes_of_weights(checkpoint: Path) -> None:
+    (checkpoint / WEIGHTS).unlink()
+    model = torch.nn.Linear(8, 4, bias=False, device="meta")
+    (checkpoint / "pytorch_model.bin").write_bytes(saved(model.state_dict()))
+
+
+def save_shapes_of_moments(file: Path) -> None:
+    state = torch.load(file, weights_only=False)
+    for kept in state["state"].values():
+        kept["exp_avg"] = kept["exp_avg"].to("meta")
+    file.write_bytes(saved(state))
+
+
 def keep_index_alone(checkpoint: Path) -> None:
     for shard in checkpoint.glob("model-*.safetensors"):
         shard.unlink()
@@ -155,6 +168,7 @@ ROWS: Final = [
         "hf: a link to a folder for a file",
     ),
     row(HF, WEIGHTS, hurt.put_link_to_nothing_in_place, [Code.FILE_NOT_REGULAR], CORRUPT, "hf: a link to nothing"),
+    row(HF, WEIGHTS, hurt.put_link_to_itself_in_place, [Code.FILE_NOT_REGULAR], CORRUPT, "hf: a link to itself"),
     row(HF, WEIGHTS, hurt.put_link_out_in_place, [Code.LINK_LEAVES_CHECKPOINT], SOUND, "hf: a link that leaves"),
     # Traces of a writer
     row(HF, WHOLE, hurt.add_newer_temporary, [Code.SAVE_UNFINISHED], SHORT, "hf: a temporary file, the newest"),
@@ -168,7 +182,6 @@ ROWS: Final = [
     row(
         HF, TRAINER_STATE, hurt.write_json([]), [Code.TRAINING_STATE_MISSING], SHORT,
         "hf: a trainer state without step",
-    row(HF, WEIGHTS, hurt.put_link_to_itself_in_place, [Code.FILE_NOT_REGULAR], CORRUPT, "hf: a link to itself"),
     ),
     row(HF, OPTIMIZER, hurt.remove, [Code.OPTIMIZER_MISSING], PARTIAL, "hf: no optimizer"),
     row(HF, "scheduler.pt", hurt.remove, [Code.SCHEDULER_MISSING], PARTIAL, "hf: no scheduler"),
@@ -233,6 +246,15 @@ ROWS: Final = [
         "torch: a short storage",
     ),
     row(HF, OPTIMIZER, hurt.drop_storage, [Code.STORAGE_MISMATCH], CORRUPT, "torch: a lost storage"),
+    row(HF, WHOLE, save_shapes_of_weights, [Code.STORAGE_MISMATCH], CORRUPT, "torch: shapes of weights, no numbers"),
+    row(
+        HF, OPTIMIZER, save_shapes_of_moments, [Code.STORAGE_MISMATCH], CORRUPT,
+        "torch: shapes of moments, no numbers",
+    ),
+    row(
+        PLAIN, PLAIN_STATE, hurt.change_state(mask=torch.ones(3, device="meta")), [], SOUND,
+        "plain: a shape without numbers beside what is trained",
+    ),
     row(HF, OPTIMIZER, hurt.save_without_checksums, [Code.ZIP_NO_CRC], SOUND, "torch: checksums were switched off"),
     row(HF, OPTIMIZER, hurt.write_text, [Code.TORCH_FORMAT], CORRUPT, "torch: a text"),
     row(HF, "training_args.bin", hurt.fill_with_zeros, [Code.TORCH_FORMAT], CORRUPT, "torch: zeros"),

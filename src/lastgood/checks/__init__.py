@@ -35,6 +35,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     optimizer.check_scaler_is_there,
     optimizer.check_rate_is_not_negative,
     optimizer.check_rate_is_not_zero,
+    health.check_tensors_hold_numbers,
     health.check_numbers_are_finite,
     health.check_weights_are_not_zero,
     health.check_no_zero_pages_at_the_end,

@@ -32,6 +32,15 @@ def check_numbers_are_finite(facts: Facts) -> Iterator[Finding]:
             yield Finding(Code.NOT_FINITE, file.path, f"infinity in {some(infinite)}")
 
 
+def check_tensors_hold_numbers(facts: Facts) -> Iterator[Finding]:
+    """No weight and no moment is a mere shape, of the device `meta`: what loads it ends in an error."""
+    for file in _files_with_numbers(facts):
+        prefixes = facts.trained.get(file.path, ("",))
+        hollow = [name for name, tensor in file.tensors.items() if tensor.hollow and tensor.bytes]
+        if told := [name for name in hollow if name.startswith(prefixes)]:
+            yield Finding(Code.STORAGE_MISMATCH, file.path, f"no numbers, only a shape: {some(told)}")
+
+
 def check_weights_are_not_zero(facts: Facts) -> Iterator[Finding]:
     """Not every matrix of the model is zero, and none became zero since the previous checkpoint."""
     tensors = list(_weights(facts))

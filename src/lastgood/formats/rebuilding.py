@@ -139,7 +139,9 @@ def _meta_tensor(_contents: Contents, args: tuple[Any, ...]) -> Any:
     """(dtype, size, stride, …): no bytes anywhere."""
     dtype, width = _dtype(args[0])
     shape = _lengths(args[1])
-    return None if shape is None or not all(map(_is_length, shape)) else TensorFact(dtype, shape, prod(shape) * width)
+    if shape is None or not all(map(_is_length, shape)):
+        return None
+    return TensorFact(dtype, shape, prod(shape) * width, hollow=True)
 
 
 def _from_numpy(_contents: Contents, args: tuple[Any, ...]) -> Any:
