@@ -44,6 +44,7 @@ class Code(StrEnum):
     SAVE_UNFINISHED = "save-unfinished"
     LEFTOVER_TEMPORARY = "leftover-temporary"
     CHECKER_DIED = "checker-died"
+    LAYOUT_UNKNOWN = "layout-unknown"
     WEIGHTS_MISSING = "weights-missing"
     SHARD_MISSING = "shard-missing"
     CONFIG_MISSING = "config-missing"
@@ -138,6 +139,7 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.CHECKER_DIED: Meaning(
         _E, Verdict.UNREADABLE, "read the worker's log; `lastgood verify PATH` shows how far it comes"
     ),
+    Code.LAYOUT_UNKNOWN: Meaning(_W, None, "nothing: it is not handed out, and not removed on account of that"),
     Code.WEIGHTS_MISSING: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
     Code.SHARD_MISSING: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
     Code.CONFIG_MISSING: Meaning(

@@ -39,6 +39,7 @@ def decided(records: list[Record], step: int, policy: Policy = LAST_TWO, **known
 # --- every reason, in the words in which it is told ---
 
 MEASURED = [record(step, n, metrics={"eval_loss": loss}) for n, (step, loss) in enumerate([(100, 0.25), (200, 0.5)])]
+STRANGE = {"severity": "warning", "code": "layout-unknown", "file": None, "message": "", "hint": ""}
 PIN, LEASE = Hold(1, 1, "anna", None), Hold(2, 1, "job-1", NOON + HOUR)
 OLD_LINE = [*run(100, 200), *(record(50 + 10 * n, 2 + n, branch=2) for n in range(3))]
 
@@ -113,6 +114,10 @@ OLD_LINE = [*run(100, 200), *(record(50 + 10 * n, 2 + n, branch=2) for n in rang
         pytest.param(
             [record(100, evidence=Evidence.QUIET), *run(100, 200, 300)[1:]], 100, LAST_TWO, {},
             Reason(Why.UNSURE, "nothing but silence says that its save is finished"), id="nothing but silence",
+        ),
+        pytest.param(
+            [record(100, verdict=Verdict.INCOMPLETE, warnings=(STRANGE,)), *run(100, 200, 300)[1:]], 100, LAST_TWO, {},
+            Reason(Why.UNSURE, "its layout is not known here: that is no grounds for removal"), id="an unknown layout",
         ),
         pytest.param(
             run(100, 200, 300), 100, LAST_TWO, {"changed": frozenset({1})},

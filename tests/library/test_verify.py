@@ -133,6 +133,33 @@ def test_a_bare_model_is_a_save_that_never_finished(tmp_path: Path) -> None:
     assert Code.TRAINING_STATE_MISSING in {finding.code for finding in report.findings}
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        pytest.param([".metadata", "__0_0.distcp"], True, id="torch's distributed checkpoint"),
+        pytest.param(["config.json", "trainer_state.json", "pytorch_model_fsdp_0/x", "scheduler.pt"], True, id="FSDP"),
+        pytest.param(["model.safetensors", "optimizer.bin", "random_states_0.pkl"], True, id="accelerate"),
+        pytest.param(
+            ["model.safetensors", "config.json", "global_step1/mp_rank_00_model_states.pt"], True, id="DeepSpeed"
+        ),
+        pytest.param(["epoch.ckpt"], True, id="a single file of another trainer"),
+        pytest.param(["image.png"], True, id="no checkpoint at all"),
+        pytest.param(["config.json"], False, id="the first file of a save"),
+        pytest.param(["config.json", "model-00001-of-00002.safetensors"], False, id="a save cut off among its shards"),
+        pytest.param(["adapter_config.json", "adapter_model.safetensors", "README.md"], False, id="an adapter alone"),
+        pytest.param(["README.md", hurt.TEMPORARY], False, id="a save cut off in its first weights"),
+    ],
+)
+def test_of_an_unknown_layout_is_what_no_known_save_begins_with(names: list[str], told: bool, tmp_path: Path) -> None:
+    for name in names:
+        file = tmp_path / "checkpoint-100" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"{}")
+    report = verify(str(tmp_path / "checkpoint-100"))
+    assert report.layout == "unknown"
+    assert (Code.LAYOUT_UNKNOWN in {warning.code for warning in report.warnings}) is told
+
+
 def test_a_folder_with_only_a_temporary_file_is_unfinished(tmp_path: Path) -> None:
     (tmp_path / hurt.TEMPORARY).write_bytes(b"first bytes")
     report = verify(str(tmp_path))

@@ -118,11 +118,18 @@ def keep_index_that_names_nothing(checkpoint: Path) -> None:
     (checkpoint / INDEX).write_text('{"metadata": {}, "weight_map": {}}')
 
 
+def save_as_another_trainer(checkpoint: Path) -> None:
+    for file in checkpoint.iterdir():
+        file.unlink()
+    torch.save({"model": torch.ones(2), "step": STEP}, checkpoint / "ckpt.pt")
+
+
 def save_model_only(checkpoint: Path) -> None:
     for name in (OPTIMIZER, "scheduler.pt", "rng_state.pth"):
         (checkpoint / name).unlink()
 
 
+NO_STATE: Final = (Code.TRAINING_STATE_MISSING, Code.OPTIMIZER_MISSING, Code.SCHEDULER_MISSING, Code.RNG_MISSING)
 EMPTY_ADAM: Final = adamw_state(STEP) | {"state": {}}
 TWO_OPTIMIZERS: Final = {"muon": adamw_state(STEP), "adamw": adamw_state(STEP)}
 
@@ -258,6 +265,10 @@ ROWS: Final = [
     row(HF, OPTIMIZER, hurt.save_without_checksums, [Code.ZIP_NO_CRC], SOUND, "torch: checksums were switched off"),
     row(HF, OPTIMIZER, hurt.write_text, [Code.TORCH_FORMAT], CORRUPT, "torch: a text"),
     row(HF, "training_args.bin", hurt.fill_with_zeros, [Code.TORCH_FORMAT], CORRUPT, "torch: zeros"),
+    row(
+        HF, WHOLE, save_as_another_trainer, [Code.WEIGHTS_MISSING, *NO_STATE, Code.LAYOUT_UNKNOWN], SHORT,
+        "another trainer's file",
+    ),
     # JSON
     row(HF, TRAINER_STATE, hurt.cut_in_half, [Code.JSON_SHORT], SHORT, "json: half of it"),
     row(SHARDED, INDEX, hurt.cut_in_half, [Code.JSON_SHORT], SHORT, "json: half of the index"),

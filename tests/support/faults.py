@@ -332,6 +332,7 @@ OF_ONE_FILE: Final = frozenset(
         Code.FILE_UNREADABLE,
         Code.SAVE_UNFINISHED,
         Code.LEFTOVER_TEMPORARY,
+        Code.LAYOUT_UNKNOWN,
         Code.SAFETENSORS_HEADER,
         Code.SAFETENSORS_LAYOUT,
         Code.PICKLE_DAMAGED,

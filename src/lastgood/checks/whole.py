@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from lastgood import naming
+from lastgood.checks.telling import some
 from lastgood.facts import Component, Presence
 from lastgood.findings import Code, Finding
 
@@ -35,6 +37,17 @@ def check_training_state_is_there(facts: Facts) -> Iterator[Finding]:
     for component, presence in facts.components.items():
         if code := _LACKING.get((component, presence)):
             yield Finding(code, None, f"the {component.value} state is {presence.value}")
+
+
+def check_layout_is_known(facts: Facts) -> Iterator[Finding]:
+    """Of an unknown layout, nothing is there but what a known one begins with: it is a save that was cut off."""
+    if facts.layout != naming.UNKNOWN_LAYOUT or facts.inventory.unfinished or not _was_listed(facts):
+        return
+    known = {home for homes in facts.homes.values() for home in homes}
+    others = [name for name in facts.inventory.names - known if naming.is_payload(name)]
+    if others or not known:
+        what = some(others or facts.inventory.names)
+        yield Finding(Code.LAYOUT_UNKNOWN, None, f"no save of a layout that lastgood knows begins with {what}")
 
 
 def check_nothing_was_left_out(facts: Facts) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from lastgood import resume
 from lastgood.errors import Refusal
-from lastgood.findings import SOUND, Verdict
+from lastgood.findings import SOUND, Code, Verdict
 from lastgood.life import State
 from lastgood.retention.soundness import is_sound
 from lastgood.retention.words import Reason, Why, gathered
@@ -39,6 +39,8 @@ def held(
         found.append(Reason(Why.IN_WORK, record.waiting_for or f"it is {doing}"))
     elif record.verdict is Verdict.UNREADABLE:
         found.append(Reason(Why.UNREADABLE, "it could not be read: that is no grounds for removal"))
+    elif any(warning["code"] == Code.LAYOUT_UNKNOWN for warning in record.warnings):
+        found.append(Reason(Why.UNSURE, "its layout is not known here: that is no grounds for removal"))
     elif record.id in changed:
         found.append(Reason(Why.UNSURE, "its files changed since it was read"))
     elif record.verdict in SOUND and not record.finished:

@@ -37,7 +37,7 @@ class Why(StrEnum):
     IN_WORK = "in-work"
     UNREADABLE = "unreadable"
     NOT_COPIED = "not-copied"  #: it must be in the cloud first
-    UNSURE = "unsure"  #: nothing but silence says that its save is finished, or its files changed since it was read
+    UNSURE = "unsure"  #: only silence says that its save is finished, its files changed, or its layout is not known
     FAILED = "failed"  #: jobs could not start from it
     NOTHING_BETTER = "nothing-better"  #: it is damaged, and no newer complete one is there
     COPY = "copy"
