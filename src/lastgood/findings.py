@@ -48,6 +48,7 @@ class Code(StrEnum):
     WEIGHTS_MISSING = "weights-missing"
     SHARD_MISSING = "shard-missing"
     CONFIG_MISSING = "config-missing"
+    CONFIG_NOT_SAVED = "config-not-saved"
     TRAINING_STATE_MISSING = "training-state-missing"
     OPTIMIZER_MISSING = "optimizer-missing"
     SCHEDULER_MISSING = "scheduler-missing"
@@ -145,6 +146,7 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.CONFIG_MISSING: Meaning(
         _E, Verdict.INCOMPLETE, "`lastgood fix` copies it from another checkpoint of the same run"
     ),
+    Code.CONFIG_NOT_SAVED: Meaning(_I, None, "nothing: a job that resumes from it makes the model itself"),
     Code.TRAINING_STATE_MISSING: Meaning(_E, Verdict.INCOMPLETE, _SAVE_NEVER_FINISHED),
     Code.OPTIMIZER_MISSING: Meaning(
         _E,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -205,6 +206,49 @@ def test_each_adapter_needs_its_configuration_and_another_checkpoint_has_it(tmp_
         assert run("fix", tmp_path / NAME, "--local")[0] == 0
         assert errors(verify(str(tmp_path / NAME))) == []
         (tmp_path / NAME / lost).write_text('{"peft')
+
+
+def without_configuration(step: int) -> Files:
+    """As Trainer saves a model that is a module of the job's own."""
+    return [(name, content) for name, content in hf_files(step) if not name.endswith("config.json")]
+
+
+def test_a_model_of_the_job_s_own_has_no_configuration_and_lacks_none(tmp_path: Path) -> None:
+    before = verify(str(write_files(tmp_path / "checkpoint-50", without_configuration(50))))
+    report = verify(str(write_files(tmp_path / NAME, without_configuration(STEP))), previous=before.manifest)
+    assert (report.verdict, report.exact_resume, errors(report)) == (Verdict.COMPLETE, True, [])
+    assert report.components[Component.CONFIG] is Presence.NOT_APPLICABLE
+    assert Code.CONFIG_NOT_SAVED in {found.code for found in report.findings}
+
+
+@pytest.mark.parametrize(
+    ("lost", "code"),
+    [
+        pytest.param("model.safetensors", Code.WEIGHTS_MISSING, id="without its weights"),
+        pytest.param("trainer_state.json", Code.TRAINING_STATE_MISSING, id="before its last file"),
+    ],
+)
+def test_a_save_that_was_cut_off_may_have_had_a_configuration(lost: str, code: Code, tmp_path: Path) -> None:
+    files = [(name, content) for name, content in without_configuration(STEP) if name != lost]
+    report = verify(str(write_files(tmp_path / NAME, files)))
+    assert {found for found, _file in errors(report)} == {code, Code.CONFIG_MISSING}
+
+
+def test_a_configuration_that_the_same_model_had_before_is_missed_and_brought_back(tmp_path: Path) -> None:
+    before = verify(str(make_hf_checkpoint(tmp_path / "checkpoint-50", 50)))
+    checkpoint = str(write_files(tmp_path / NAME, without_configuration(STEP)))
+    report = verify(checkpoint, previous=before.manifest)
+    assert (report.verdict, errors(report)) == (Verdict.INCOMPLETE, [(Code.CONFIG_MISSING, "config.json")])
+    assert run("fix", checkpoint, "--local")[0] == 0
+    assert errors(verify(checkpoint, previous=before.manifest)) == []
+
+
+def test_a_run_that_goes_on_with_another_model_may_have_no_configuration_any_more(tmp_path: Path) -> None:
+    before = verify(str(make_hf_checkpoint(tmp_path / "checkpoint-50", 50)))
+    other = safetensors.torch.save({"head": torch.ones(4, 8)})
+    files = [(name, other if name == "model.safetensors" else content) for name, content in without_configuration(STEP)]
+    report = verify(str(write_files(tmp_path / NAME, files)), previous=before.manifest)
+    assert (report.verdict, errors(report)) == (Verdict.COMPLETE, [])
 
 
 def test_a_forged_rank_number_asks_for_no_memory(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     files.check_links_stay_inside,
     whole.check_required_files_are_there,
     whole.check_training_state_is_there,
+    whole.check_configuration_is_still_there,
     whole.check_layout_is_known,
     whole.check_nothing_was_left_out,
     files.check_pickles_name_only_what_is_known,

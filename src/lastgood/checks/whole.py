@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from lastgood.facts import Facts
 
+_CONFIG: Final = "config.json"
 _LACKING: Final = {
     (Component.OPTIMIZER, Presence.MISSING): Code.OPTIMIZER_MISSING,
     (Component.SCHEDULER, Presence.MISSING): Code.SCHEDULER_MISSING,
@@ -37,6 +38,15 @@ def check_training_state_is_there(facts: Facts) -> Iterator[Finding]:
     for component, presence in facts.components.items():
         if code := _LACKING.get((component, presence)):
             yield Finding(code, None, f"the {component.value} state is {presence.value}")
+
+
+def check_configuration_is_still_there(facts: Facts) -> Iterator[Finding]:
+    """The same model had none at the previous checkpoint either: otherwise it was lost."""
+    before = facts.previous
+    if before is None or not any(finding.code is Code.CONFIG_NOT_SAVED for finding in facts.lacking):
+        return
+    if _CONFIG in {file.path for file in before.files} and before.weights.keys() == facts.weights.keys():
+        yield Finding(Code.CONFIG_MISSING, _CONFIG, f"the same model has one in {before.name}")
 
 
 def check_layout_is_known(facts: Facts) -> Iterator[Finding]:

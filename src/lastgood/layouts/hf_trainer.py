@@ -21,6 +21,7 @@ _ARGUMENTS: Final = "training_args.bin"
 _OPTIMIZER: Final = ("optimizer.pt", "optimizer.bin")
 _SCHEDULER: Final = "scheduler.pt"
 _SCALER: Final = "scaler.pt"
+_WEIGHTS_ALONE: Final = ("model.safetensors", "pytorch_model.bin")
 _OF_SHARDED_TRAINING: Final = re.compile(r"pytorch_model_fsdp|optimizer_\d+/|global_step\d+/")
 _RNG: Final = re.compile(r"rng_state(?:_(\d{1,5}))?\.pth")
 
@@ -43,7 +44,8 @@ class HfTrainer:
 
     def missing(self, names: frozenset[str], files: Mapping[str, FileFacts]) -> Iterator[Finding]:
         yield from base.missing_weights(names, files)
-        yield from base.missing_config(names)
+        if not _saves_no_config(names):
+            yield from base.missing_config(names)
         if STATE not in names:
             yield Finding(Code.TRAINING_STATE_MISSING, STATE, "the file that Trainer writes last is not there")
         yield from _missing_ranks(names, files)
@@ -60,7 +62,9 @@ class HfTrainer:
     def read(self, names: frozenset[str], files: Mapping[str, FileFacts]) -> base.Reading:
         homes = _homes(names)
         components = {component: base.presence_of(found, Presence.MISSING) for component, found in homes.items()}
-        components[Component.CONFIG] = base.config_presence(homes[Component.CONFIG])
+        components[Component.CONFIG] = (
+            Presence.NOT_APPLICABLE if _saves_no_config(names) else base.config_presence(homes[Component.CONFIG])
+        )
         if not homes[Component.TOKENIZER]:
             components[Component.TOKENIZER] = Presence.NOT_APPLICABLE
         if not homes[Component.SCALER] and not _scales_its_loss(names, files):
@@ -72,6 +76,7 @@ class HfTrainer:
             progress,
             (
                 *_state_findings(files),
+                *_config_findings(names),
                 *base.misshapen(files),
                 *base.misshapen_states(homes, files),
                 *base.without_weights(homes, files),
@@ -116,6 +121,21 @@ def _state_findings(files: Mapping[str, FileFacts]) -> Iterator[Finding]:
         state = facts.contents if isinstance(facts.contents, dict) else {}
         if counts.count(state.get("global_step")) is None:
             yield Finding(Code.TRAINING_STATE_MISSING, STATE, "it holds no training state: no global_step")
+
+
+def _saves_no_config(names: frozenset[str]) -> bool:
+    """Whether the model seems to be a module of the job's own: of such a one Trainer saves the weights, in one file.
+
+    The configuration of transformers' own lands first: where all is there, it was not cut off, but taken away at most.
+    """
+    beside_it = {"generation_config.json", *base.INDEXES}
+    return STATE in names and bool(names & {*_WEIGHTS_ALONE}) and not (base.config_files(names) or names & beside_it)
+
+
+def _config_findings(names: frozenset[str]) -> Iterator[Finding]:
+    if _saves_no_config(names):
+        message = "no configuration, as Trainer saves a model that is none of transformers' own"
+        yield Finding(Code.CONFIG_NOT_SAVED, None, message)
 
 
 def _rng_files(names: frozenset[str]) -> tuple[str, ...]:

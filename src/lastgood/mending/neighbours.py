@@ -56,7 +56,7 @@ def _looked_at(path: str, wanted: Collection[str]) -> Neighbour | None:
         step=step if step is not None else facts.step_by_name,
         epoch=None if "epoch" in facts.estimated else facts.progress.epoch,
         world_size=facts.progress.world_size,
-        weights={} if facts.lacking else shapes_of(facts),
+        weights={} if any(found.severity is Severity.ERROR for found in facts.lacking) else shapes_of(facts),
         sound=frozenset(sound),
         digests=digests,
     )

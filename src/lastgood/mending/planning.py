@@ -92,9 +92,13 @@ def lacking_files(facts: Facts, report: Report) -> list[str]:
 
 
 def _was_never_there(facts: Facts, name: str) -> bool:
-    """An adapter has no configuration of a model; and a save may list what it consists of."""
+    """An adapter has no configuration of a model; and a save may list what it consists of.
+
+    A model that seems to have none may have lost it: other checkpoints of the same model tell.
+    """
     if name in _CONFIG:
-        return facts.components.get(Component.CONFIG) is not Presence.MISSING
+        seems = any(finding.code is Code.CONFIG_NOT_SAVED for finding in facts.lacking)
+        return facts.components.get(Component.CONFIG) is not Presence.MISSING and not seems
     listed = {file.path for file in facts.saved.files} if facts.saved else set()
     return bool(listed) and name not in listed
 
