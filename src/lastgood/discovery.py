@@ -73,17 +73,25 @@ def require_listed(root: str, found: Discovery) -> None:
 
 
 def copies_in(folder: str) -> list[str]:
-    """Folders that bear the name of a copy, such as `best_model`, and hold what a checkpoint does.
+    """What bears the name of a copy, such as `best_model`, and holds what a checkpoint does; and links under the name of
+    a checkpoint, wherever they lead: their disk may be away.
 
     None where there is no such folder; CannotTell where it cannot be listed.
     """
     try:
-        found = [child for child in _folders(folder) if naming.number_of_copy(child.name) is not None]
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if _is_text(entry.name)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise CannotTell("listing", folder, error) from error
-    return sorted(child.name for child in found if holds_payload(child.path))
+    return sorted(entry.name for entry in found if _is_copy(entry))
+
+
+def _is_copy(entry: os.DirEntry[str]) -> bool:
+    if entry.is_symlink() and naming.step_in_name(entry.name) is not None:
+        return True
+    return naming.number_of_copy(entry.name) is not None and holds_payload(entry.path)
 
 
 def _visit(root: str, folder: str, depth: int, found: Discovery) -> None:

@@ -115,13 +115,27 @@ def test_where_nothing_was_saved_yet_it_is_said(tmp_path: Path) -> None:
         client.latest_in(str(tmp_path), made.service, client.Question(WISHES))
 
 
-def test_that_nothing_was_saved_is_not_said_while_copies_lie_there(tmp_path: Path) -> None:
-    make_hf_checkpoint(tmp_path / "last_checkpoint", 100)
-    with (
-        answering((404, {}), tmp_path, runs=[]) as made,
-        pytest.raises(NoneAcceptable, match=r"but copies \(last_checkpoint\)"),
-    ):
-        client.latest_in(str(tmp_path), made.service, client.Question(WISHES))
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        pytest.param("checkpoint-100", "../elsewhere", id="a link to a checkpoint"),
+        pytest.param("checkpoint-100", "/disk/that/is/away/checkpoint-100", id="a link to a disk that is away"),
+        pytest.param("checkpoint-100", "checkpoint-100", id="a link to itself"),
+        pytest.param("best_model", None, id="a folder that bears the name of a copy"),
+    ],
+)
+def test_where_copies_and_links_lie_alone_nothing_is_no_answer(name: str, target: str | None, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    saved = make_hf_checkpoint(tmp_path / "elsewhere", 100)
+    run.mkdir()
+    if target is None:
+        saved.rename(run / name)
+    else:
+        (run / name).symlink_to(target)
+    with pytest.raises(NoneAcceptable, match=f"but copies .{name}.,"):
+        own_look(str(run), WISHES)
+    with answering((404, {}), run, runs=[]) as made, pytest.raises(NoneAcceptable, match=f"but copies .{name}.,"):
+        client.latest_in(str(run), made.service, client.Question(WISHES))
 
 
 def test_a_run_is_found_by_its_name_or_by_its_folder(tmp_path: Path) -> None:
