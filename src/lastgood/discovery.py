@@ -73,8 +73,8 @@ def require_listed(root: str, found: Discovery) -> None:
 
 
 def copies_in(folder: str) -> list[str]:
-    """What bears the name of a copy, such as `best_model`, and holds what a checkpoint does; and links under the name of
-    a checkpoint, wherever they lead: their disk may be away.
+    """What bears the name of a copy, such as `best_model`, and holds what a checkpoint does; and links by the names of
+    checkpoints, wherever they lead: their disk may be away.
 
     None where there is no such folder; CannotTell where it cannot be listed.
     """

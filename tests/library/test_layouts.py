@@ -234,6 +234,24 @@ def test_a_save_that_was_cut_off_may_have_had_a_configuration(lost: str, code: C
     assert {found for found, _file in errors(report)} == {code, Code.CONFIG_MISSING}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bert.embeddings.word_embeddings.weight",
+        "model.embed_tokens.weight",
+        "transformer.wte.weight",
+        "vit.layers.0.attention.q_proj.weight",
+    ],
+)
+def test_a_model_of_transformers_is_known_by_the_names_of_its_parts_and_has_a_configuration(
+    name: str, tmp_path: Path
+) -> None:
+    weights = safetensors.torch.save({name: torch.ones(4, 8)})
+    files = dict(without_configuration(STEP)) | {"model.safetensors": weights}
+    report = verify(str(write_files(tmp_path / NAME, files.items())))
+    assert (report.verdict, errors(report)) == (Verdict.INCOMPLETE, [(Code.CONFIG_MISSING, "config.json")])
+
+
 def test_a_configuration_that_the_same_model_had_before_is_missed_and_brought_back(tmp_path: Path) -> None:
     before = verify(str(make_hf_checkpoint(tmp_path / "checkpoint-50", 50)))
     checkpoint = str(write_files(tmp_path / NAME, without_configuration(STEP)))

@@ -165,10 +165,6 @@ MISSING: Final = (
         seeds=3,
     ),
     fault("the index is missing", spoil.remove("*.index.json"), (HF_SHARDS,), seen(SHORT, Code.SHARD_MISSING)),
-    fault(
-        "config.json is missing, and generation_config.json", spoil.remove_configuration, (HF,), SOUND,
-        beside=seen(SHORT, Code.CONFIG_MISSING), remarks=(Code.CONFIG_NOT_SAVED,),
-    ),
     fault("config.json is missing", spoil.remove("config.json"), (HF, PLAIN), seen(SHORT, Code.CONFIG_MISSING)),
     fault(
         "the trainer's state is missing", spoil.drop_state, WITH_JSON_STATE, seen(SHORT, Code.TRAINING_STATE_MISSING)

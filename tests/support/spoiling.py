@@ -248,12 +248,6 @@ def remove(pattern: str) -> Spoil:
     return on_file(pattern, hurt.remove)
 
 
-def remove_configuration(scene: Scene) -> None:
-    """All of it: what is left is what Trainer saves of a model that is none of transformers' own."""
-    for file in ("config.json", "generation_config.json"):
-        (scene.checkpoint / file).unlink()
-
-
 def remove_weights(scene: Scene) -> None:
     scene.weights().unlink()
 
