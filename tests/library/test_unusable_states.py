@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -250,8 +251,36 @@ def shared_parts() -> dict[str, Any]:
     return {"of all": [{"state": state, "param_groups": groups} for _ in range(2000)]}
 
 
+def shared_pieces() -> list[Any]:
+    """Thousands of optimizers, of which each has groups and states of its own, made of the same large pieces."""
+    named, moments = list(range(2000)), {f"moment{n}": 1 for n in range(2000)}
+    options = {"params": named, "capturable": False}
+    return [{"state": {0: moments}, "param_groups": [dict(options)]} for _ in range(8000)]
+
+
+def shared_rates() -> list[Any]:
+    """Thousands of schedulers that gave the same rates last."""
+    rates = [0.1] * 20_000
+    return [{"_last_lr": rates} for _ in range(8000)]
+
+
+def strange_ones() -> list[Any]:
+    """Thousands of states that are none, each of which holds the same large list."""
+    held = [0.5] * 20_000
+    return [{"held": held} for _ in range(8000)]
+
+
 @pytest.mark.parametrize(
-    "value", [shared_lists(), {"_schedulers": shared_lists()}, {"x": shared_lists()}, shared_parts()]
+    "value",
+    [
+        pytest.param(shared_lists(), id="lists within lists"),
+        pytest.param({"_schedulers": shared_lists()}, id="lists of schedulers"),
+        pytest.param({"x": shared_lists()}, id="lists within a dict"),
+        pytest.param(shared_parts(), id="optimizers of the same states and groups"),
+        pytest.param(shared_pieces(), id="optimizers of the same pieces"),
+        pytest.param(shared_rates(), id="schedulers of the same rates"),
+        pytest.param(strange_ones(), id="states that are none, of the same list"),
+    ],
 )
 def test_what_a_short_pickle_names_over_and_over_is_looked_at_once(value: Any) -> None:
     started = time.process_time()
@@ -260,6 +289,24 @@ def test_what_a_short_pickle_names_over_and_over_is_looked_at_once(value: Any) -
     for component in (Component.OPTIMIZER, Component.SCHEDULER):
         list(forms.misshapen_state(component, "a.pt", value))
     assert time.process_time() - started < 1
+
+
+def test_of_a_state_that_is_wrong_in_thousands_of_places_the_first_few_are_told() -> None:
+    wrong = [{"state": {}, "param_groups": [{"params": n}]} for n in range(5000)]
+    assert len(list(forms.misshapen_state(Component.OPTIMIZER, "a.pt", wrong))) == forms.MOST_TOLD
+
+
+def test_a_key_as_long_as_a_book_is_not_copied_for_each_thing_that_lies_below_it() -> None:
+    optimizers = [{"state": {}, "param_groups": [{"params": [0]}]} for _ in range(200)]
+    tracemalloc.start()
+    try:
+        told = states.optimizer_facts({"k" * (1 << 20): optimizers}, "", FileFacts("optimizer.pt", 1, "torch"))
+        _now, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert told is not None
+    assert told.parameters == 200
+    assert most < 10 << 20
 
 
 def test_an_object_shows_its_name_and_nothing_that_it_holds() -> None:

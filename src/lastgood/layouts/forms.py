@@ -7,6 +7,7 @@ others write is judged only where it can be the state of nothing. Pure.
 from __future__ import annotations
 
 import re
+from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +19,11 @@ from lastgood.layouts import counts
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    Keys = tuple[Any, ...]
+
 _DEEPEST: Final = 4  # wrappers put the state of torch's optimizer a few levels down, or several of them side by side
+_LONGEST_KEY: Final = 200  # letters
+MOST_TOLD: Final = 8  # findings about one state: it can be wrong in a million places, and the first few say it
 _OF_TORCH: Final = frozenset({"state", "param_groups"})
 # What torch's optimizers with a `capturable` keep of a parameter, the same of each. Where there is more, it is a
 # stranger's under the same options: in 8 bits, with factors, with another variance.
@@ -45,46 +50,50 @@ def misshapen_state(component: Component, home: str, value: Any, *, named: bool 
 
     `named`: whoever saved it tells the kind of the object, so that it may have any form of that object's own.
     """
-    if value is None or isinstance(value, Opaque):
-        return
-    if not isinstance(value, dict | list | tuple):
-        yield Finding(Code.STATE_SHAPE, home, f"the {component.value} state is no state but {counts.shortened(value)}")
-    elif component is Component.OPTIMIZER:
-        own = named and isinstance(value, dict) and not value.keys() & _OF_TORCH
-        yield from () if own else _misshapen_optimizers(home, value)
-    elif component is Component.SCHEDULER:
-        yield from _unsound_schedule(home, value)
-        yield from () if named else _misshapen_scheduler(home, value)
+    yield from islice(_misshapen(component, home, value, named=named), MOST_TOLD)
 
 
 def optimizers_in(value: Any, path: str) -> Iterator[tuple[str, dict[Any, Any]]]:
     """Each state of torch's form in the value, with the path of keys to it."""
-    told: set[int] = set()  # the states and groups that were: no optimizer has those of another
-    for place, part in within(value, _parts_but_of_optimizers, path):
-        if not _is_optimizer(part):
-            continue
-        own = {id(part[key]) for key in _OF_TORCH if part.get(key) is not None}
-        if told.isdisjoint(own):
-            yield place, part
-        told |= own
+    told: set[int] = set()  # what they are made of: no optimizer has anything of another's
+    for keys, part in within(value, _parts_but_of_optimizers):
+        if _is_optimizer(part) and not any(id(piece) in told for piece in _pieces_of(part)):
+            told.update(map(id, _pieces_of(part)))
+            yield path + "".join(f"{_in_path(key)}." for key in keys), part
 
 
-def within(value: Any, parts: Callable[[Any], Iterable[tuple[Any, Any]]], path: str = "") -> Iterator[tuple[str, Any]]:
-    """The value, its parts and theirs, a few levels down, each with the path of keys to it; the nearest first.
+def _pieces_of(optimizer: Mapping[Any, Any]) -> Iterator[Any]:
+    """Its states and groups as a whole, then each of them, and each group's list of parameters."""
+    wholes = [optimizer[key] for key in _OF_TORCH if optimizer.get(key) is not None]
+    yield from wholes
+    for _key, piece in (part for whole in wholes for part in parts_of(whole)):
+        if isinstance(piece, dict | list):
+            yield piece
+        if isinstance(named := _named(piece), list):
+            yield named
+
+
+def _in_path(key: Any) -> Any:
+    """The key, or what stands for one that is longer than any name: a short pickle can have it in a million paths."""
+    return "#" if isinstance(key, str | bytes) and len(key) > _LONGEST_KEY else key
+
+
+def within(value: Any, parts: Callable[[Any], Iterable[tuple[Any, Any]]]) -> Iterator[tuple[Keys, Any]]:
+    """The value, its parts and theirs, a few levels down, each with the keys that lead to it; the nearest first.
 
     What lies in several places is told once: a short pickle can name the same list a billion times over.
     """
     seen: set[int] = set()
-    level = [(path, value)]
+    level: list[tuple[Keys, Any]] = [((), value)]
     for _ in range(_DEEPEST + 1):
-        below: list[tuple[str, Any]] = []
-        for place, part in level:
+        below: list[tuple[Keys, Any]] = []
+        for keys, part in level:
             if isinstance(part, dict | list | tuple):
                 if id(part) in seen:
                     continue
                 seen.add(id(part))
-                below.extend((f"{place}{key}.", inner) for key, inner in parts(part))
-            yield place, part
+                below.extend(((*keys, key), inner) for key, inner in parts(part))
+            yield keys, part
         level = below
 
 
@@ -118,6 +127,19 @@ def lacking_in(optimizer: Mapping[Any, Any]) -> Iterator[str]:
         yield from _lacking_in_group(group, states)
 
 
+def _misshapen(component: Component, home: str, value: Any, *, named: bool) -> Iterator[Finding]:
+    if value is None or isinstance(value, Opaque):
+        return
+    if not isinstance(value, dict | list | tuple):
+        yield Finding(Code.STATE_SHAPE, home, f"the {component.value} state is no state but {counts.shortened(value)}")
+    elif component is Component.OPTIMIZER:
+        own = named and isinstance(value, dict) and not value.keys() & _OF_TORCH
+        yield from () if own else _misshapen_optimizers(home, value)
+    elif component is Component.SCHEDULER:
+        yield from _unsound_schedule(home, value)
+        yield from () if named else _misshapen_scheduler(home, value)
+
+
 def _lacking_in_group(group: Mapping[Any, Any], states: Mapping[Any, Any]) -> Iterator[str]:
     named = group.get("params")
     keys = [key for key in named if isinstance(key, int | str)] if isinstance(named, list | tuple) else []
@@ -148,9 +170,12 @@ def _wanted(group: Mapping[Any, Any], states: list[dict[Any, Any]]) -> frozenset
 
 
 def _misshapen_optimizers(home: str, value: Any) -> Iterator[Finding]:
-    for part in (value,) if isinstance(value, dict) else value:
-        if isinstance(part, dict) and not isinstance(part, Opaque) and part:
-            yield from _misshapen_optimizer(home, part)
+    side_by_side = (value,) if isinstance(value, dict) else value
+    parts = (part for part in side_by_side if isinstance(part, dict) and not isinstance(part, Opaque) and part)
+    # By their groups, which take the time: a short pickle can give the same ones to a million of them.
+    each = {id(part.get("param_groups", part)): part for part in parts}.values()
+    for part in islice((part for part in each if not _is_whole(part)), MOST_TOLD):
+        yield from _misshapen_optimizer(home, part)
     for _path, optimizer in optimizers_in(value, ""):
         yield from (Finding(Code.OPTIMIZER_STRANGE, home, why) for why in _misnamed(optimizer))
 
@@ -191,6 +216,10 @@ def _misshapen_optimizer(home: str, optimizer: dict[Any, Any]) -> Iterator[Findi
         yield Finding(Code.OPTIMIZER_STRANGE, home, why, "nothing, where an optimizer of the job's own saves it so")
 
 
+def _is_whole(optimizer: Mapping[Any, Any]) -> bool:
+    return optimizer.keys() >= _OF_TORCH and _wrong_in(optimizer) is None
+
+
 def _wrong_in(optimizer: Mapping[Any, Any]) -> str | None:
     """Why torch does not take it, although it has the two parts that it needs."""
     states, groups = optimizer["state"], optimizer["param_groups"]
@@ -223,7 +252,7 @@ def _is_wrapped(optimizer: Mapping[Any, Any]) -> bool:
 
 def _holds_numbers(value: Any) -> bool:
     """Whether there is a tensor in it, an array, or an object that may have one."""
-    return any(isinstance(part, TensorFact | ArrayFact | Opaque) for _path, part in within(value, parts_of))
+    return any(isinstance(part, TensorFact | ArrayFact | Opaque) for _keys, part in within(value, parts_of))
 
 
 def _unsound_schedule(home: str, value: Any) -> Iterator[Finding]:
@@ -238,23 +267,27 @@ def _misshapen_scheduler(home: str, value: Any) -> Iterator[Finding]:
     # torch's loaders take whatever is there, and one that finds nothing of its own begins anew without a word.
     if _is_optimizer(value):
         yield Finding(Code.SCHEDULER_STRANGE, home, "it is the state of an optimizer")
-    elif value and not any(_counts_something(part) for _path, part in within(value, _containers_of)):
+    elif value and not any(_counts_something(part) for _keys, part in within(value, _containers_of)):
         names = counts.shortened(sorted(map(str, value))) if isinstance(value, dict) else counts.shortened(value)
         yield Finding(Code.SCHEDULER_STRANGE, home, f"nothing that a scheduler counts by: it holds {names}")
 
 
 def _unsound_numbers(value: Any) -> Iterator[str]:
     """Of a scheduler, and of those that it is made of. Its `best` is infinite until something was measured."""
-    for _path, part in within(value, schedulers_of):
+    seen: set[int] = set()  # as `within`
+    for _keys, part in within(value, schedulers_of):
         for name in _NUMBERS_OF_SCHEDULERS if isinstance(part, dict) else ():
             told = part.get(name)
             numbers = told if isinstance(told, list | tuple) else (told,)
+            if id(told) in seen:
+                continue
+            seen.add(id(told))
             yield from (f"{name} is {one}" for one in numbers if isinstance(one, float) and not isfinite(one))
 
 
 def _miscounted(value: Any) -> Iterator[str]:
     """A scheduler's count that is none: its next step would end in an error, or lead anywhere."""
-    for _path, part in within(value, schedulers_of):
+    for _keys, part in within(value, schedulers_of):
         count = part.get("last_epoch", 0) if isinstance(part, dict) else 0
         if count is None or isinstance(count, str | list | tuple | dict) or (isinstance(count, int) and count < -1):
             yield f"its last_epoch is {counts.shortened(count)}"

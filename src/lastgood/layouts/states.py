@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +39,7 @@ def optimizer_facts(value: Any, prefix: str, file: FileFacts) -> OptimizerFacts 
     found = list(forms.optimizers_in(value, prefix))
     if not found:
         return None
+    lacking = (words for _path, optimizer in found for words in forms.lacking_in(optimizer))
     moments: dict[str, TensorFact] = {}
     for path, optimizer in found:
         moments |= {path.removeprefix(prefix) + name: moment for name, moment in _moments(optimizer)}
@@ -48,7 +50,7 @@ def optimizer_facts(value: Any, prefix: str, file: FileFacts) -> OptimizerFacts 
         parameters=sum(_length(group.get("params")) for _path, optimizer in found for group in _groups(optimizer)),
         options=frozenset(str(name) for _path, optimizer in found for group in _groups(optimizer) for name in group),
         moments=moments,
-        lacking=tuple(lacking for _path, optimizer in found for lacking in forms.lacking_in(optimizer)),
+        lacking=tuple(islice(lacking, forms.MOST_TOLD)),
     )
 
 
@@ -57,7 +59,7 @@ def schedule_step(value: Any) -> int | None:
 
     None also for ReduceLROnPlateau: it counts measurements, and how many steps lie between two of them is not told.
     """
-    told = (_own_step(part) for _path, part in forms.within(value, _uncounted_schedulers))
+    told = (_own_step(part) for _keys, part in forms.within(value, _uncounted_schedulers))
     return max((step for step in told if step is not None), default=None)
 
 
