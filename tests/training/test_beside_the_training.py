@@ -311,6 +311,15 @@ def test_a_save_that_failed_before_does_not_stand_in_the_way_of_the_last_one(
     assert os.listdir(manager.folder) == ["checkpoint-2"]
 
 
+def test_a_signal_without_a_name_makes_a_save_due_as_well(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    number = signal.SIGRTMIN + 1
+    with CheckpointManager(tmp_path, settings=NOBODY) as manager:
+        manager.save_on_signals(number)
+        os.kill(os.getpid(), number)
+        assert manager.is_due(1)
+    assert f"signal {int(number)} came" in caplog.text
+
+
 @pytest.mark.parametrize("signalled", [0, 1])
 def test_a_signal_to_one_process_is_a_signal_to_all_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signalled: int

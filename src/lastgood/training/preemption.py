@@ -27,7 +27,7 @@ class Preemption:
         """RuntimeError outside of the main thread: Python lets no other one take signals."""
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("signals can be taken in the main thread alone: call save_on_signals there")
-        self.received: signal.Signals | None = None
+        self.received: int | None = None
         self.saved = False  #: everything, since it came
         self._before: dict[int, Any] = {}
         try:
@@ -48,11 +48,19 @@ class Preemption:
             return
         # In the middle of a step, weights and moments are not of one step: the job saves at its end.
         if self.received is None:
-            _log.warning("%s came: the job saves after this step", signal.Signals(number).name)
-        self.received = signal.Signals(number)
+            _log.warning("%s came: the job saves after this step", _name_of(number))
+        self.received = number
 
     def restore(self) -> None:
         """As it was before; once: whoever took one since then has it."""
         for number, handler in self._before.items():
             if signal.getsignal(number) == self._on_signal:
                 signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _name_of(number: int) -> str:
+    """Of the real-time signals Python names the first and the last alone."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
