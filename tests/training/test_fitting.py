@@ -490,6 +490,18 @@ def test_samples_that_draw_in_workers_draw_otherwise_without_them(
     assert ("samples draw otherwise" in caplog.text) is not exact
 
 
+@pytest.mark.parametrize("key", ["optimizer_state_dict", "scheduler_state_dict", "scaler_state_dict"])
+@pytest.mark.parametrize("other", [5, torch.zeros(3), "adamw"])
+def test_what_the_job_does_not_ask_for_may_be_anything(tmp_path: Path, key: str, other: Any) -> None:
+    folder, model = tmp_path / "checkpoint-1", nn.Linear(2, 2)
+    CheckpointManager.save_checkpoint(folder, model, global_step=1)
+    state = torch.load(folder / "training_state.pt")
+    torch.save({**state, key: other}, folder / "training_state.pt")
+    another = nn.Linear(2, 2)
+    assert CheckpointManager.load_checkpoint(folder, another, level=None)["global_step"] == 1
+    assert torch.equal(another.weight, model.weight)
+
+
 def test_a_schedule_that_begins_anew_begins_with_its_own_rate(tmp_path: Path) -> None:
     manager = CheckpointManager(tmp_path, settings=NOBODY, restore_scheduler_state=False)
     saved_after(9, manager, with_schedule(lr_scheduler.CosineAnnealingLR, 10))

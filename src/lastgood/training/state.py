@@ -68,7 +68,7 @@ def is_of_this_kind(state: State, scheduler: Any) -> bool:
 
 def saved_in(state: State) -> set[str]:
     """Of optimizer, scheduler, scaler and dataloader those whose state is there."""
-    found = {what for what in PARTS if (value := saved(what, state)) and _NO_SCHEDULER not in value}
+    found = {what for what in PARTS if (value := saved(what, state)) is not None and not _stands_for_none(value)}
     if base.optimizer_presence(saved("optimizer", state)) is not Presence.PRESENT:
         found.discard("optimizer")
     return found | ({"dataloader"} if DATALOADER in state else set())
@@ -76,7 +76,16 @@ def saved_in(state: State) -> set[str]:
 
 def saved(what: str, state: State) -> Any:
     """The state of one of `PARTS`; None where there is none, or an empty one."""
-    return next(filter(None, all_saved(what, state)), None)
+    return next((value for value in all_saved(what, state) if not _is_empty(value)), None)
+
+
+def _is_empty(value: Any) -> bool:
+    """Of anything else, as a tensor, Python may not know whether it is true."""
+    return isinstance(value, Mapping | list | tuple) and not value
+
+
+def _stands_for_none(scheduler: Any) -> bool:
+    return isinstance(scheduler, Mapping) and _NO_SCHEDULER in scheduler
 
 
 def all_saved(what: str, state: State) -> list[Any]:
@@ -92,7 +101,7 @@ def restore(what: str, target: Any, state: State) -> bool:
     if target is None or (what == "scaler" and not is_enabled(target)):
         return False
     found = saved(what, state)
-    if found is None or (what == "scheduler" and _NO_SCHEDULER in found):
+    if found is None or (what == "scheduler" and _stands_for_none(found)):
         _log.warning("no state of the %s was saved: it starts anew", what)
         return False
     if what == "optimizer" and base.optimizer_presence(found) is not Presence.PRESENT:
