@@ -22,7 +22,7 @@ from transformers.optimization import Adafactor, get_cosine_schedule_with_warmup
 from lastgood.errors import NoneAcceptable, NotACheckpoint
 from lastgood.findings import Verdict
 from lastgood.settings import Settings
-from lastgood.training import CheckpointManager, ResumableLoader, set_seed
+from lastgood.training import CheckpointManager, ResumableLoader, restore_rng_states, set_seed
 from lastgood.verify import verify
 from small_job import Recipe, SmallJob
 
@@ -500,6 +500,58 @@ def test_what_the_job_does_not_ask_for_may_be_anything(tmp_path: Path, key: str,
     another = nn.Linear(2, 2)
     assert CheckpointManager.load_checkpoint(folder, another, level=None)["global_step"] == 1
     assert torch.equal(another.weight, model.weight)
+
+
+@pytest.fixture
+def one_gpu(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
+    """By device, the state that its generator was set to: as torch has it on a machine with one GPU."""
+    set_to: dict[Any, Any] = {}
+
+    def take(state: Any, device: Any) -> None:
+        if state.numel() != 16:
+            raise RuntimeError("RNG state is wrong size")
+        set_to[device] = state.tolist()
+
+    for name, fake in {
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "get_rng_state": lambda: torch.zeros(16, dtype=torch.uint8),
+        "get_rng_state_all": lambda: [torch.zeros(16, dtype=torch.uint8)],
+        "set_rng_state": take,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    return set_to
+
+
+ONE, TWO = torch.ones(16, dtype=torch.uint8), torch.full((16,), 2, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("saved", "set_to"),
+    [
+        pytest.param({"cuda_rng_state": TWO, "cuda_rng_state_all": [ONE]}, {0: [1] * 16}, id="of every device"),
+        pytest.param({"cuda_rng_state_all": [ONE, TWO]}, {0: [1] * 16}, id="of more devices than are here"),
+        pytest.param({"cuda": ONE}, {"cuda": [1] * 16}, id="of the usual device alone"),
+        pytest.param({"cuda": []}, {}, id="saved where there was none"),
+    ],
+)
+def test_each_gpu_goes_on_with_its_own_random_state(one_gpu: dict[Any, Any], saved: Any, set_to: Any) -> None:
+    restore_rng_states(saved)
+    assert one_gpu == set_to
+
+
+@pytest.mark.parametrize("unfit", [{"cuda": ONE[:3]}, {"cuda_rng_state_all": [ONE[:3]]}, {"cuda": "a state"}])
+@pytest.mark.usefixtures("one_gpu")
+def test_a_random_state_that_no_gpu_takes_leaves_the_model_as_it_was(tmp_path: Path, unfit: Any) -> None:
+    folder = tmp_path / "checkpoint-1"
+    CheckpointManager.save_checkpoint(folder, nn.Linear(2, 2), global_step=1)
+    state = torch.load(folder / "training_state.pt")
+    torch.save({**state, "rng_states": unfit}, folder / "training_state.pt")
+    model = nn.Linear(2, 2)
+    before = model.weight.detach().clone()
+    with pytest.raises(ValueError, match="the saved random state of CUDA does not fit"):
+        CheckpointManager.load_checkpoint(folder, model, level=None)
+    assert torch.equal(model.weight, before)
 
 
 def test_a_schedule_that_begins_anew_begins_with_its_own_rate(tmp_path: Path) -> None:

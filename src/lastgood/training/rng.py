@@ -15,7 +15,7 @@ import torch
 from lastgood.layouts.states import GENERATORS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _log = logging.getLogger("lastgood")
 _KINDS: Final = {"python": "Python", "numpy": "NumPy", "torch": "torch", "cuda": "CUDA"}
@@ -62,8 +62,9 @@ def restore_rng_states(rng_states: Mapping[str, Any] | None) -> None:
         _log.warning("no random state of %s was saved: what they draw differs from now on", ", ".join(lacking))
     for kind in found.keys() & _SETTERS.keys():
         _SETTERS[kind](found[kind])
-    if torch.cuda.is_available():
-        _restore_cuda(states, found.get("cuda"))
+    _warn_of_other_devices(states)
+    for device, state in _of_devices(states):
+        torch.cuda.set_rng_state(state.cpu(), device)
 
 
 def require_restorable(rng_states: Any) -> None:
@@ -74,6 +75,9 @@ def require_restorable(rng_states: Any) -> None:
         for kind, setter in _SETTERS.items():
             if (state := _state_of(kind, states)) is not None:
                 setter(state)
+        kind = "cuda"
+        for device, state in _of_devices(states):
+            torch.cuda.set_rng_state(state.cpu(), device)
     except (TypeError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         why = f"{type(error).__name__}: {error}"
         raise ValueError(f"the saved random state of {_KINDS[kind]} does not fit: {why}") from error
@@ -106,16 +110,28 @@ def _state_of(kind: str, states: Mapping[str, Any]) -> Any:
     return next((states[key] for key in GENERATORS[kind] if states.get(key) is not None), None)
 
 
-def _restore_cuda(states: Mapping[str, Any], found: Any) -> None:
-    """`found`: of one device, or a list with one of each."""
-    every: Sequence[Any] = states.get("cuda_rng_state_all") or (found if isinstance(found, list | tuple) else ())
-    count = torch.cuda.device_count()
-    if every and len(every) != count:
-        _log.warning("the random states of %d CUDA devices were saved, here are %d", len(every), count)
-    for device, state in enumerate(every[:count]):
-        torch.cuda.set_rng_state(state.cpu(), device)
-    if not every and isinstance(found, torch.Tensor):
-        torch.cuda.set_rng_state(found.cpu())
+def _of_devices(states: Mapping[str, Any]) -> Iterator[tuple[int | str, Any]]:
+    """Each CUDA device that is here, with its state: one of each was saved, or that of the usual one."""
+    if not torch.cuda.is_available():
+        return
+    if every := _of_every_device(states):
+        yield from enumerate(every[: torch.cuda.device_count()])
+    elif (found := _state_of("cuda", states)) is not None and not isinstance(found, list | tuple):
+        yield "cuda", found
+
+
+def _of_every_device(states: Mapping[str, Any]) -> Sequence[Any]:
+    """Saved where there is none, it is an empty list."""
+    for found in (states.get("cuda_rng_state_all"), _state_of("cuda", states)):
+        if isinstance(found, list | tuple) and found:
+            return found
+    return ()
+
+
+def _warn_of_other_devices(states: Mapping[str, Any]) -> None:
+    saved, here = len(_of_every_device(states)), torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if saved and here and saved != here:
+        _log.warning("the random states of %d CUDA devices were saved, here are %d", saved, here)
 
 
 _SETTERS: Final[Mapping[str, Callable[[Any], None]]] = {
