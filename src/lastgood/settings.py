@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from lastgood.addresses import asked_at, url_of
 from lastgood.errors import SettingsError
 from lastgood.settings_values import Best, Duration, UploadWhich, Which, checked_endpoint, checked_place, checked_tags
+from lastgood.wording import within_a_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -288,4 +289,4 @@ def _complaint(error: Any, sources: Mapping[str, str]) -> str:
     shown += "".join(f".{part}" for part in error["loc"][1:])
     if error["type"] == "extra_forbidden":
         return f"{shown} in {where} is not a setting; docs/settings.md lists them all"
-    return f"{shown} in {where} is {error['input']!r}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+    return f"{shown} in {where} is {error['input']!r}: {within_a_sentence(error['msg'])}"

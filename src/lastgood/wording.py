@@ -14,6 +14,12 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def within_a_sentence(complaint: str) -> str:
+    """What pydantic says of a value: without the name of the Python error that a validator of ours raised."""
+    said = complaint.removeprefix("Value error, ")
+    return said[:1].lower() + said[1:]
+
+
 def counted(count: int, what: str, plural: str | None = None) -> str:
     """1 file, 2 files."""
     return f"{count} {what if count == 1 else plural or f'{what}s'}"

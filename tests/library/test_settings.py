@@ -69,7 +69,7 @@ def test_an_unknown_name_is_refused_with_the_place_where_it_stands(
             {},
             "",
             {"keep_within": "a week"},
-            "keep_within in the command line is 'a week': .*such as 36h or 7d",
+            "keep_within in the command line is 'a week': a duration is a number and one of .*such as 36h or 7d",
             id="no duration",
         ),
         pytest.param({}, "keep_within = -1", {}, "keep_within in lastgood.toml is -1", id="a negative duration"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lastgood.errors import SettingsError
+from lastgood.wording import within_a_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,7 +108,7 @@ class SaveOptions(BaseModel):
 def _complaint(error: Any) -> str:
     name = str(error["loc"][0])
     if error["type"] != "extra_forbidden":
-        return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]}, not {error['input']!r}"
+        return f"{name}: {within_a_sentence(error['msg'])}, not {error['input']!r}"
     if isinstance(error["input"], dict):
         return f"there is no option {name}; the options in a section are read by SaveOptions.from_yaml(PATH, {name!r})"
     near = difflib.get_close_matches(name, SaveOptions.model_fields, 1)
