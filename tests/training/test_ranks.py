@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lastgood.errors import LastgoodError, NoneAcceptable
-from lastgood.training import ranks
+from lastgood.errors import Damaged, LastgoodError, NoneAcceptable
+from lastgood.training import CheckpointManager, ranks
+from lastgood.training import manager as training_manager
 from small_job import Recipe, SmallJob
 from training_ranks import in_two_processes
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from lastgood.training import CheckpointManager
 
 
 def test_the_first_process_asks_and_all_load_the_same(manager: CheckpointManager, tmp_path: Path) -> None:
@@ -33,6 +32,28 @@ def test_the_first_process_asks_and_all_load_the_same(manager: CheckpointManager
         return f"{start.step} {same}"
 
     assert in_two_processes(tmp_path / "store", restore) == ["3 True", "3 True"]
+
+
+def test_a_checkpoint_that_is_named_is_read_to_the_last_byte_by_the_first_process_alone(
+    manager: CheckpointManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = SmallJob(Recipe())
+    job.train(1)
+    path = job.save(manager)
+
+    def resume(rank: int) -> str:
+        if rank:
+            monkeypatch.setattr(training_manager, "verify", None)  # who else called it would fail
+        resumed = SmallJob(Recipe(), seed=rank)
+        named = CheckpointManager(manager.folder, resume_from_checkpoint=path)
+        start = named.resume(resumed.model, resumed.optimizer, resumed.scheduler)
+        assert start is not None
+        return f"{start.step} {resumed.everything()['weights'] == job.everything()['weights']}"
+
+    assert in_two_processes(tmp_path / "store", resume) == ["1 True", "1 True"]
+    os.truncate(os.path.join(path, "training_state.pt"), 100)
+    told = in_two_processes(tmp_path / "again", resume)
+    assert [text.partition(":")[0] for text in told] == [Damaged.__name__, LastgoodError.__name__]
 
 
 def test_a_refusal_stops_all_of_them(manager: CheckpointManager, tmp_path: Path) -> None:

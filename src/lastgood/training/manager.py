@@ -205,9 +205,8 @@ class CheckpointManager:
         targets = Targets(model, optimizer, scheduler, scaler, dataloader, device, strict=strict)
         if self._chosen is True:
             return self._restored_latest(targets, wait, fetch=fetch)
-        report = verify(self._chosen)
-        loading.require_undamaged(report)
-        return self._restored(report.path, targets, exact=report.exact_resume)
+        path, exact = ranks.told_by_first(partial(_undamaged, self._chosen))
+        return self._restored(path, targets, exact=exact)
 
     def _require_none(self) -> None:
         found = discover(self.folder).saves
@@ -273,3 +272,10 @@ class CheckpointManager:
     save_rng_states = staticmethod(rng.save_rng_states)
     restore_rng_states = staticmethod(rng.restore_rng_states)
     set_seed = staticmethod(rng.set_seed)
+
+
+def _undamaged(path: str) -> tuple[str, bool]:
+    """The checkpoint's place, and whether everything for an exact continuation is there. Damaged where it is."""
+    report = verify(path)
+    loading.require_undamaged(report)
+    return report.path, report.exact_resume
