@@ -121,7 +121,7 @@ _E, _W, _I = Severity.ERROR, Severity.WARNING, Severity.INFO
 _RESUME_OLDER = "resume from an older checkpoint; `lastgood latest` names it"
 _SAVE_NEVER_FINISHED = "the save never finished; resume from an older checkpoint"
 _DIVERGED = "training diverged: resume from an older checkpoint, with a lower learning rate or clipped gradients"
-_NO_RNG = "dropout and shuffling will differ; `lastgood fix` gives it states of now, `accept=partial` takes it as it is"
+_NO_RNG = "dropout and shuffling will differ; `lastgood fix` adds current ones, `accept=partial` takes it as it is"
 _PERMISSION = "run lastgood as the user who trains, or give that user's group read permission"
 
 MEANINGS: Final[Mapping[Code, Meaning]] = {
@@ -219,9 +219,7 @@ MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.TENSOR_ZEROED: Meaning(_E, Verdict.UNHEALTHY, _RESUME_OLDER),
     Code.TENSORS_LOST: Meaning(_E, Verdict.CORRUPT, _RESUME_OLDER),
     Code.TENSORS_CHANGED: Meaning(_W, None, "check whether the model was changed on purpose"),
-    Code.WRAPPER_PREFIX: Meaning(
-        _W, None, "`lastgood fix` takes it away: most loaders skip such tensors without a word"
-    ),
+    Code.WRAPPER_PREFIX: Meaning(_W, None, "`lastgood fix` strips it: most loaders skip such tensors without a word"),
     Code.WEIGHTS_UNCHANGED: Meaning(
         _W, None, "check whether the optimizer was given the model's parameters, and whether the right model is saved"
     ),

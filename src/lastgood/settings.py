@@ -225,11 +225,11 @@ def read_settings(environ: Mapping[str, str], toml_text: str = "", flags: Mappin
     SettingsError names each unknown name and wrong value, and where it stands.
     """
     values: dict[str, Any] = {"state_dir": _default_state_dir(environ)}
-    sources = dict.fromkeys(values, "the default")
+    sources = dict.fromkeys(values, "by default")
     for source, found in (
-        ("lastgood.toml", _from_toml(toml_text)),
-        ("the environment", _from_environment(environ)),
-        ("the command line", flags or {}),
+        ("in lastgood.toml", _from_toml(toml_text)),
+        ("in the environment", _from_environment(environ)),
+        ("on the command line", flags or {}),
     ):
         values.update(found)
         sources.update(dict.fromkeys(found, source))
@@ -284,9 +284,9 @@ def _table(text: str) -> Any:
 
 def _complaint(error: Any, sources: Mapping[str, str]) -> str:
     name = str(error["loc"][0])
-    where = sources.get(name, "the settings")
-    shown = ENVIRONMENT_PREFIX + name.upper() if where == "the environment" else name
+    where = sources.get(name, "in the settings")
+    shown = ENVIRONMENT_PREFIX + name.upper() if where == "in the environment" else name
     shown += "".join(f".{part}" for part in error["loc"][1:])
     if error["type"] == "extra_forbidden":
-        return f"{shown} in {where} is not a setting; docs/settings.md lists them all"
-    return f"{shown} in {where} is {error['input']!r}: {within_a_sentence(error['msg'])}"
+        return f"{shown} {where} is not a setting; docs/settings.md lists them all"
+    return f"{shown} {where} is {error['input']!r}: {within_a_sentence(error['msg'])}"

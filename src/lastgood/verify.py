@@ -29,6 +29,7 @@ from lastgood.formats import Unsteady, read_file
 from lastgood.inventory import take_inventory
 from lastgood.manifest import manifest_of, read_file_list
 from lastgood.reading import known_digests, read_files
+from lastgood.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -94,7 +95,8 @@ def examine(
     if not inventory.entries and not inventory.temporary and not inventory.unreadable:
         raise NotACheckpoint(f"{path}: the folder is empty")
     if inside := _checkpoints_inside(path):
-        raise NotACheckpoint(f"{path} is no checkpoint, it holds {len(inside)}: name them, such as {path}/{inside[-1]}")
+        held = counted(len(inside), "checkpoint")
+        raise NotACheckpoint(f"{path} is not a checkpoint but holds {held}: name one, such as {path}/{inside[-1]}")
     unsteady: tuple[Finding, ...] = ()
     loaded: tuple[Finding, ...] = ()
     try:

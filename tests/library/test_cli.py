@@ -107,7 +107,10 @@ def test_a_folder_of_nothing_but_copies_is_not_taken_for_a_checkpoint(place: Pat
     for command in ("verify", "inspect", "fix"):
         code, printed, complaint = run(command, "output")
         assert (code, printed) == (2, "")
-        assert f"it holds 2: name them, such as {place / 'output' / 'last_checkpoint'}\n" in complaint
+        assert (
+            f"is not a checkpoint but holds 2 checkpoints: name one, such as {place / 'output' / 'last_checkpoint'}\n"
+            in complaint
+        )
     code, printed, complaint = run("fix", "--all", "output")
     assert (code, printed) == (2, "")
     assert f"holds nothing but copies: name one, such as {place / 'output' / 'last_checkpoint'}" in complaint
@@ -178,7 +181,10 @@ def test_verify_of_a_folder_of_checkpoints_points_to_them(place: Path) -> None:
         make_hf_checkpoint(place / "output" / f"checkpoint-{step}", step)
     code, printed, complaint = run("verify", "output")
     assert (code, printed) == (2, "")
-    assert f"it holds 2: name them, such as {place / 'output' / 'checkpoint-100'}" in complaint
+    assert (
+        f"is not a checkpoint but holds 2 checkpoints: name one, such as {place / 'output' / 'checkpoint-100'}"
+        in complaint
+    )
 
 
 def test_latest_from_a_service_that_is_not_there_could_not_be_done(place: Path) -> None:

@@ -22,17 +22,17 @@ def chosen(**flags: Any) -> Settings:
 @pytest.mark.parametrize(
     ("environ", "toml", "flags", "named", "source"),
     [
-        pytest.param({}, "prot = 1", {}, "prot", "lastgood.toml", id="toml"),
-        pytest.param({}, "[worker]\nport = 1", {}, "worker", "lastgood.toml", id="a table in toml"),
-        pytest.param({"LASTGOOD_PROT": "1"}, "", {}, "LASTGOOD_PROT", "the environment", id="environment"),
-        pytest.param({}, "", {"prot": 1}, "prot", "the command line", id="flags"),
-        pytest.param({}, "[runs.llama]\nport = 1", {}, "runs.llama.port", "lastgood.toml", id="one run's, in toml"),
+        pytest.param({}, "prot = 1", {}, "prot", "in lastgood.toml", id="toml"),
+        pytest.param({}, "[worker]\nport = 1", {}, "worker", "in lastgood.toml", id="a table in toml"),
+        pytest.param({"LASTGOOD_PROT": "1"}, "", {}, "LASTGOOD_PROT", "in the environment", id="environment"),
+        pytest.param({}, "", {"prot": 1}, "prot", "on the command line", id="flags"),
+        pytest.param({}, "[runs.llama]\nport = 1", {}, "runs.llama.port", "in lastgood.toml", id="one run's, in toml"),
         pytest.param(
             {"LASTGOOD_RUNS": '{"llama": {"order": "step"}}'},
             "",
             {},
             "LASTGOOD_RUNS.llama.order",
-            "the environment",
+            "in the environment",
             id="one run's, in the environment",
         ),
     ],
@@ -40,7 +40,7 @@ def chosen(**flags: Any) -> Settings:
 def test_an_unknown_name_is_refused_with_the_place_where_it_stands(
     environ: Mapping[str, str], toml: str, flags: Mapping[str, Any], named: str, source: str
 ) -> None:
-    with pytest.raises(SettingsError, match=f"{named} in {source} is not a setting"):
+    with pytest.raises(SettingsError, match=f"{named} {source} is not a setting"):
         read_settings(environ, toml, flags)
 
 
@@ -49,7 +49,7 @@ def test_an_unknown_name_is_refused_with_the_place_where_it_stands(
     [
         pytest.param({"LASTGOOD_PORT": "99999"}, "", {}, "LASTGOOD_PORT in the environment is '99999'", id="too large"),
         pytest.param({}, "port = 'http'", {}, "port in lastgood.toml is 'http'", id="no number"),
-        pytest.param({}, "", {"quiet_seconds": 0}, "quiet_seconds in the command line is 0", id="no time at all"),
+        pytest.param({}, "", {"quiet_seconds": 0}, "quiet_seconds on the command line is 0", id="no time at all"),
         pytest.param({"LASTGOOD_ACCEPT": "any"}, "", {}, "LASTGOOD_ACCEPT in the environment is 'any'", id="no choice"),
         pytest.param({}, "port = ", {}, "lastgood.toml cannot be read", id="not toml"),
         pytest.param({}, "keep_last = -1", {}, "keep_last in lastgood.toml is -1: .*greater than", id="less than none"),
@@ -69,7 +69,7 @@ def test_an_unknown_name_is_refused_with_the_place_where_it_stands(
             {},
             "",
             {"keep_within": "a week"},
-            "keep_within in the command line is 'a week': a duration is a number and one of .*such as 36h or 7d",
+            "keep_within on the command line is 'a week': a duration is a number and one of .*such as 36h or 7d",
             id="no duration",
         ),
         pytest.param({}, "keep_within = -1", {}, "keep_within in lastgood.toml is -1", id="a negative duration"),
@@ -119,7 +119,7 @@ def test_the_later_source_wins(environ: Mapping[str, str], toml: str, flags: Map
 
 
 def test_the_blame_falls_on_the_source_that_won() -> None:
-    with pytest.raises(SettingsError, match="port in the command line"):
+    with pytest.raises(SettingsError, match="port on the command line"):
         read_settings({"LASTGOOD_PORT": "2"}, "port = 1", {"port": "x"})
 
 

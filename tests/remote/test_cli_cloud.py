@@ -452,7 +452,7 @@ def test_a_push_ends_where_no_worker_is_alive(place: Path, monkeypatch: pytest.M
         world.save(100)
         code, printed, complaint = run("push", "checkpoint-100")
     assert (code, printed) == (2, "")
-    assert "no worker is alive: it stays asked for, as request 1" in complaint
+    assert "no worker is alive: it stays queued, as request 1" in complaint
 
 
 # --- what is needed for all of it ---

@@ -701,7 +701,7 @@ def test_drafts_of_killed_saves_are_cleared_by_the_next_save_and_those_at_work_a
 
 
 def test_a_folder_that_is_called_as_a_checkpoint_holds_none(tmp_path: Path) -> None:
-    with pytest.raises(NotACheckpoint, match="is called as a checkpoint is"):
+    with pytest.raises(NotACheckpoint, match="has the name of a checkpoint: give the folder that holds"):
         CheckpointManager(tmp_path / "checkpoint-9", settings=NOBODY)
 
 

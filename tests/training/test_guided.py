@@ -171,7 +171,7 @@ def test_the_position_of_another_kind_of_loader_is_refused_before_it_is_lost(
     model = torch.nn.Linear(2, 2)
     manager = CheckpointManager(tmp_path / "output", settings=NOBODY)
     path = manager.save(1, model=model, dataloader=saved)
-    with pytest.raises(ValueError, match=r"no state of a ResumableLoader|by another loader than torchdata's"):
+    with pytest.raises(ValueError, match=r"not the state of a ResumableLoader|by another loader than torchdata's"):
         CheckpointManager.load_checkpoint(path, model, dataloader=given)
 
 

@@ -247,7 +247,7 @@ def _followed(service: Service, request: dict[str, Any], about: Mapping[str, Any
         while request["state"] == "open":
             status = service.get("/status")
             if not status["worker"]["alive"]:
-                raise Unreachable(f"no worker is alive: it stays asked for, as request {request['id']}")
+                raise Unreachable(f"no worker is alive: it stays queued, as request {request['id']}")
             cloud = status.get("cloud") or {}
             done = _bytes_sent(cloud.get("errand") or {}, about, sent)
             hears(done - sent)

@@ -12,6 +12,7 @@ from lastgood.findings import MEANINGS, Code, Finding, Severity, Verdict
 from lastgood.layouts import base, counts, hf_trainer, plain
 from lastgood.mending.drafting import OF_RNG, Draft, why_not_rewritten, without_wrappers
 from lastgood.mending.words import RandomStates, Repair, State
+from lastgood.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ def write_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
     does = (
         f"missing: make one with step {facts.step_by_name} (by its name) and epoch {epoch} ({how})",
         "optimizer and scheduler are empty",
-        "random states are those of now",
+        "random states are the current ones",
     )
     rng = draft.found(Code.RNG_MISSING)
     draft.add(Repair(_STATE, State(entries, random=True), does), (*missing, *rng))
@@ -121,8 +122,8 @@ def amend_training_state(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
     rng = [found for found in report.findings if found.code in OF_RNG]
     names = without_wrappers(facts, file, f"{plain.INNER_WEIGHTS}.")
     does = [f"add {', '.join(f'{key} {value} ({by})' if by else key for key, value, by in lacking)}"] if lacking else []
-    does += ["add the random states of now"] if rng else []
-    does += [f"take the names of wrappers from {len(names)} tensors"] if names else []
+    does += ["add the current random states"] if rng else []
+    does += [f"strip the wrappers' prefixes from the names of {counted(len(names), 'tensor')}"] if names else []
     if not does:
         return
     if why := why_not_rewritten(file):
@@ -189,10 +190,10 @@ def write_random_states(draft: Draft, neighbours: Sequence[Neighbour]) -> None:
         return
     file = facts.files.get(_RNG)
     if any(found.code not in OF_RNG for found in broken):
-        does = ("worth nothing: write the random states of now",)
+        does = ("of no use: write the current random states",)
         draft.add(Repair(_RNG, RandomStates(anew=True), does), rng)
         return
     if file is not None and (why := why_not_rewritten(file)):
         draft.refused.append(why)
         return
-    draft.add(Repair(_RNG, RandomStates(), ("add the random states of now",)), rng)
+    draft.add(Repair(_RNG, RandomStates(), ("add the current random states",)), rng)

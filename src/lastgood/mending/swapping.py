@@ -105,7 +105,7 @@ def _put(folder: str, swap: Swap) -> None:
             return
         _second_name(place, os.path.join(folder, swap.kept), made)
     except FileExistsError as error:
-        raise CannotMend(f"{error.filename2 or error.filename} came there meanwhile: it was left as it is") from None
+        raise CannotMend(f"{error.filename2 or error.filename} appeared meanwhile: it was left as it is") from None
     if not durable.exchange(made, place):
         os.replace(made, place)
     elif _mark(made, _inodes(folder)) != swap.before:

@@ -12,6 +12,7 @@ from lastgood.findings import Code, Finding, Severity
 from lastgood.layouts import base, plain
 from lastgood.mending.drafting import Draft, why_not_rewritten, without_wrappers, would_be_called_the_same
 from lastgood.mending.words import Renamed, Repair, State, Text, shapes_of
+from lastgood.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ def unwrap_names(draft: Draft) -> None:
     if not wrapped:
         return
     if would_be_called_the_same(facts):
-        draft.refused.append("without the names of wrappers, two tensors would be called the same")
+        draft.refused.append("without the wrappers' prefixes, two tensors would have the same name")
         return
     for home in _weight_files(facts):
         inside = f"{plain.INNER_WEIGHTS}." if home in plain.STATES else ""
@@ -37,7 +38,7 @@ def unwrap_names(draft: Draft) -> None:
         if names and (why := why_not_rewritten(facts.files[home])):
             draft.refused.append(why)
         elif names and home not in draft.repairs:
-            does = (f"take the names of wrappers from {len(names)} tensors",)
+            does = (f"strip the wrappers' prefixes from the names of {counted(len(names), 'tensor')}",)
             draft.add(Repair(home, State({}, names=names) if inside else Renamed(names), does), wrapped)
 
 

@@ -94,7 +94,7 @@ class ShuffledOrder(Sampler):  # type: ignore[misc]
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """ValueError where the state is that of other data, or of another loader: the order would be another one."""
         if lacking := {"seed", "length", "epoch", "position"} - state.keys():
-            raise ValueError(f"it is no state of a ResumableLoader: it tells no {min(lacking)}")
+            raise ValueError(f"it is not the state of a ResumableLoader: it has no {min(lacking)}")
         if state["length"] != self.length:
             raise ValueError(f"the order was saved for {state['length']} samples, here are {self.length}")
         self.seed, self.epoch, self.position = state["seed"], state["epoch"], state["position"]

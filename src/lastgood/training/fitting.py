@@ -33,7 +33,7 @@ def require_fits(found: state.State, targets: Targets) -> None:
             raise TypeError(f"the {what} is one object with a load_state_dict(), not a {type(target).__name__}")
         for value in state.all_saved(what, found):
             if isinstance(value, list | tuple):
-                raise ValueError(f"the saved state of the {what} is that of several ones, and here is one")  # noqa: TRY004
+                raise ValueError(f"the states of several {what}s were saved, and here is one")  # noqa: TRY004
             if not isinstance(value, Mapping):
                 raise Damaged(f"the state of the {what} is not loaded: it is no state but a {type(value).__name__}")
     saved = state.saved("optimizer", found)

@@ -64,7 +64,8 @@ class CheckpointManager:
         self.folder = os.path.abspath(folder)
         if naming.step_in_name(os.path.basename(self.folder)) is not None:
             raise NotACheckpoint(
-                f"{self.folder} is called as a checkpoint is: name the folder that holds it, or shall hold them"
+                f"{self.folder} has the name of a checkpoint: give the folder that holds the checkpoints, or is "
+                "to hold them"
             )
         self.options = SaveOptions.of(options, **named)
         self._chosen = self.options.resume_from_checkpoint
