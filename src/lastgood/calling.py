@@ -77,7 +77,7 @@ def _content_of(response: httpx.Response, url: str) -> Any:
         return None
     try:
         content = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Unreachable(f"what answers at {url} is not lastgood (status {response.status_code})") from None
     if response.is_success:
         return content

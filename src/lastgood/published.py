@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _REFUSED_FOR_ALL: Final = frozenset(
     {"incomplete", "corrupt", "unhealthy", "evidence", "failed"}
 )  # reasons that hold for every asker
+# Whatever a disk makes of the file, no job ends because of it. Of lists within lists JSON's reader gives up.
+_NOT_AS_WRITTEN: Final = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def answer_in_file(run_folder: str, wishes: resume.Wishes) -> dict[str, Any] | None:
@@ -34,7 +36,7 @@ def answer_in_file(run_folder: str, wishes: resume.Wishes) -> dict[str, Any] | N
         # Refused for a reason that these wishes share; where the file was written for stricter ones, we look ourselves.
         refused = {s["name"] for s in answer["skipped"] if s["reason"] in _REFUSED_FOR_ALL}
         fits = resume.refusal_of(_record_from(answer), wishes, frozenset()) is None
-    except (OSError, ValueError, KeyError, TypeError, NotACheckpoint, CannotTell):
+    except (*_NOT_AS_WRITTEN, NotACheckpoint, CannotTell):
         return None
     others = [found for found in discover(run_folder).saves if found.name != answer["name"]]
     newer = [
@@ -50,7 +52,7 @@ def refused_in_file(run_folder: str) -> dict[str, resume.Reason]:
         answer, written_at = _read_latest(run_folder)
         told = answer["refusal"].get("refused", ()) if "refusal" in answer else answer["skipped"]
         reasons = {s["name"]: (str(s["reason"]), str(s["message"])) for s in told if s["reason"] in _REFUSED_FOR_ALL}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except _NOT_AS_WRITTEN:
         return {}
     return {name: reason for name, reason in reasons.items() if _is_older(os.path.join(run_folder, name), written_at)}
 

@@ -47,7 +47,7 @@ def read_note(run_folder: str, name: str) -> Note | None:
         if found["lastgood_pulled"] != VERSION:
             return None
         return Note(str(found["fingerprint"]), str(found["by"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -159,6 +159,7 @@ def test_a_run_is_found_by_its_name_or_by_its_folder(tmp_path: Path) -> None:
         pytest.param("<html>hello</html>", id="a web page"),
         pytest.param({"status": "ok"}, id="another service"),
         pytest.param([1, 2], id="a list"),
+        pytest.param("[" * 100_000, id="lists without end"),
         pytest.param({"watch": [1], "runs": [], "obstacles": []}, id="much the same"),
     ],
 )
@@ -344,8 +345,18 @@ def _start_again_from_scratch(world: World) -> None:
     make_hf_checkpoint(world.path(50), 50)
 
 
-def _break_file(world: World) -> None:
-    (world.root / ".lastgood/latest.json").write_text('{"name": ')
+def _break_file(world: World, text: str = '{"name": ') -> None:
+    (world.root / ".lastgood/latest.json").write_text(text)
+
+
+def _nest_file(world: World) -> None:
+    _break_file(world, "[" * 100_000)
+
+
+def _spoil_entry(world: World) -> None:
+    _break_file(
+        world, (world.root / ".lastgood/latest.json").read_text().replace('"components": {', '"components": [], "": {')
+    )
 
 
 @pytest.mark.parametrize(
@@ -355,6 +366,8 @@ def _break_file(world: World) -> None:
         pytest.param(_save_later, "checkpoint-300", id="a later one was saved"),
         pytest.param(_start_again_from_scratch, "checkpoint-50", id="a new training began at a smaller step"),
         pytest.param(_break_file, "checkpoint-200", id="the file is damaged"),
+        pytest.param(_nest_file, "checkpoint-200", id="the file is nested without end"),
+        pytest.param(_spoil_entry, "checkpoint-200", id="an entry of the file is something else"),
     ],
 )
 def test_a_file_that_no_longer_holds_is_passed_by(world: World, nobody: Service, happens: Any, name: str) -> None:

@@ -604,6 +604,13 @@ def test_what_the_save_does_not_list_is_not_missing(place: Path) -> None:
     assert run("fix", checkpoint)[:2] == (0, f"{checkpoint}: nothing is damaged\n")
 
 
+def test_a_list_that_is_nested_without_end_does_not_stand_in_the_way(place: Path) -> None:
+    checkpoint = broken(place, PLAIN, in_file(STATE, hurt.leave_out("rng_states")))
+    (checkpoint / ".lastgood.json").write_text("[" * 100_000)
+    code, printed, _complaint = run("fix", checkpoint)
+    assert (code, f"{checkpoint} is complete" in printed) == (0, True)
+
+
 def test_where_the_others_differ_nothing_tells_which_one_is_right(place: Path) -> None:
     checkpoint = broken(place, HF, in_file("config.json", hurt.remove))
     (place / "run" / "checkpoint-100" / "config.json").write_text('{"hidden_size": 8, "num_attention_heads": 2}')

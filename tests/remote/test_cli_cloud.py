@@ -247,9 +247,12 @@ def row(copy: CloudCopy) -> list[str]:
     return [copy.run, copy.name, str(copy.step), "complete", str(copy.bytes), saved, proof]
 
 
-def test_the_copies_are_a_table_on_a_terminal_and_what_is_broken_stands_below(cloud: Cloud, place: Path) -> None:
+@pytest.mark.parametrize("garbage", [b"what?", b"[" * 100_000])
+def test_the_copies_are_a_table_on_a_terminal_and_what_is_broken_stands_below(
+    cloud: Cloud, place: Path, garbage: bytes
+) -> None:
     copies = cloud.save(place / "there", "llama", 5, 20_000)
-    cloud.overwrite(f"{cloud.store.remote.copy_key('llama', 'checkpoint-7', 'a' * 64)}/COMMIT", b"what?")
+    cloud.overwrite(f"{cloud.store.remote.copy_key('llama', 'checkpoint-7', 'a' * 64)}/COMMIT", garbage)
     shown = rendering_copies.listed(find_copies(cloud.store), cloud.store.remote, terminal=True)
     head, *lines, broken = shown.splitlines()
     assert head.split() == ["RUN", "NAME", "STEP", "VERDICT", "SIZE", "SAVED", "PROOF"]

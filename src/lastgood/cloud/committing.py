@@ -82,7 +82,7 @@ def copy_in(text: bytes, key: str) -> CloudCopy:
     """The same from what lies in the store."""
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NotACopy(f"its COMMIT is no JSON: {error}") from None
     return copy_from_json(data, key)
 
@@ -100,7 +100,7 @@ def bundle_in(text: bytes, copy: CloudCopy) -> Bundle:
         manifest = manifest_from_json(data)
         times = {str(path): int(time) for path, time in data.get("mtimes_ns", {}).items()}
         text_of_list = data.get("file_list")
-    except (ValueError, TypeError, AttributeError, NotAManifest) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, NotAManifest) as error:
         raise NotACopy(f"its manifest cannot be read: {error}") from None
     if not _speaks_of(manifest, copy):
         raise NotACopy("its manifest is not the one that its COMMIT speaks of")

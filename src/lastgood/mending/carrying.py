@@ -177,7 +177,7 @@ def _make_list(plan: Plan) -> bool:
         with open(os.path.join(plan.path, naming.FILE_LIST), encoding="utf-8") as file:
             saved: dict[str, Any] = json.load(file)
         listed = {entry["path"] for entry in saved["files"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
     mended = {repair.file for repair in plan.repairs if not isinstance(repair.work, FromCopy)}
     if not listed & mended:

@@ -54,7 +54,7 @@ def _lines(path: str) -> Iterator[tuple[str, int, int]]:
             for line in file:
                 try:
                     name, start, size = json.loads(line)
-                except (ValueError, TypeError):
+                except (ValueError, TypeError, RecursionError):
                     continue
                 yield str(name), int(start), int(size)
     except FileNotFoundError:

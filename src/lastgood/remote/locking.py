@@ -79,6 +79,6 @@ def _holder(text: bytes) -> dict[str, Any]:
     """Nobody, where it makes no sense."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
