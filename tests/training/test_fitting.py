@@ -19,7 +19,7 @@ from torch.utils.data import RandomSampler, WeightedRandomSampler
 from torchdata.stateful_dataloader import StatefulDataLoader, sampler
 from transformers.optimization import Adafactor, get_cosine_schedule_with_warmup
 
-from lastgood.errors import NoneAcceptable, NotACheckpoint
+from lastgood.errors import Damaged, NoneAcceptable, NotACheckpoint
 from lastgood.findings import Verdict
 from lastgood.settings import Settings
 from lastgood.training import CheckpointManager, ResumableLoader, restore_rng_states, set_seed
@@ -488,6 +488,66 @@ def test_samples_that_draw_in_workers_draw_otherwise_without_them(
     assert restored is not None
     assert restored.exact is exact
     assert ("samples draw otherwise" in caplog.text) is not exact
+
+
+def with_entry(folder: Path, key: str, value: Any) -> Path:
+    """A checkpoint of a job that has a loader as well, of which one entry of the state is another one."""
+    job = Job(torchs("AdamW"))
+    job.train(2)
+    loader = ResumableLoader(range(10), 2)
+    CheckpointManager.save_checkpoint(folder, job.model, job.optimizer, global_step=2, dataloader=loader)
+    state = torch.load(folder / "training_state.pt")
+    torch.save({**state, key: value}, folder / "training_state.pt")
+    return folder
+
+
+POSITION = {"seed": 42, "length": 10, "epoch": 0, "position": 4}
+NOT_OF_OURS = [
+    pytest.param("optimizer_state_dict", {"state": 5, "param_groups": "as here"}, "optimizer", id="no state of any"),
+    pytest.param(
+        "optimizer_state_dict",
+        {"state": {}, "param_groups": [{"params": [[0], 1, 2, 3, 4, 5]}]},
+        "optimizer",
+        id="lists",
+    ),
+    pytest.param("dataloader", None, "its seed is missing", id="no position"),
+    pytest.param("dataloader", [1, 2], "its seed is missing", id="a list for a position"),
+    pytest.param(
+        "dataloader",
+        POSITION | {"position": -3},
+        "its position is missing, or cannot be",
+        id="a position before the data",
+    ),
+    pytest.param(
+        "dataloader", POSITION | {"epoch": "1"}, "its epoch is missing, or cannot be", id="a text for an epoch"
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "why"), NOT_OF_OURS)
+def test_what_is_no_state_of_ours_is_told_and_nothing_is_changed(
+    tmp_path: Path, key: str, value: Any, why: str
+) -> None:
+    job = Job(torchs("AdamW"))
+    if isinstance(value, dict) and value.get("param_groups") == "as here":
+        value = {**value, "param_groups": job.optimizer.state_dict()["param_groups"]}
+    folder, before = with_entry(tmp_path / "checkpoint-2", key, value), deepcopy(job.model.state_dict())
+    loader = ResumableLoader(range(10), 2)
+    with pytest.raises(ValueError, match=why):
+        CheckpointManager.load_checkpoint(folder, job.model, job.optimizer, dataloader=loader, level=None)
+    assert all(torch.equal(weight, before[name]) for name, weight in job.model.state_dict().items())
+    assert loader.order.position == 0
+
+
+def test_weights_of_several_models_by_number_are_those_of_none(tmp_path: Path) -> None:
+    folder = with_entry(tmp_path / "checkpoint-2", "model_state_dict", {0: {"weight": ONE}, 1: {"weight": TWO}})
+    with pytest.raises(Damaged, match="holds no weights of one model: an entry is called 0"):
+        CheckpointManager.load_checkpoint(folder, nn.Linear(2, 2), level=None)
+
+
+def test_how_many_processes_saved_it_may_be_told_in_whatever_form(tmp_path: Path) -> None:
+    job, folder = Job(torchs("AdamW")), with_entry(tmp_path / "checkpoint-2", "world_size", torch.ones(3))
+    assert CheckpointManager.load_checkpoint(folder, job.model, job.optimizer, level=None)["global_step"] == 2
 
 
 @pytest.mark.parametrize("key", ["optimizer_state_dict", "scheduler_state_dict", "scaler_state_dict"])

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import threading
+from collections.abc import Mapping
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import resource_tracker
@@ -21,7 +22,7 @@ from lastgood.training import ranks, rng
 from lastgood.training.preemption import USUAL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+    from collections.abc import Callable, Iterator, Sequence, Sized
 
 _log = logging.getLogger("lastgood")
 SEED: Final = 42
@@ -93,11 +94,17 @@ class ShuffledOrder(Sampler):  # type: ignore[misc]
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """ValueError where the state is that of other data, or of another loader: the order would be another one."""
-        if lacking := {"seed", "length", "epoch", "position"} - state.keys():
-            raise ValueError(f"it is not the state of a ResumableLoader: it has no {min(lacking)}")
+        if wrong := [name for name in self.state_dict() if not _is_number(state, name)]:
+            raise ValueError(f"it is not the state of a ResumableLoader: its {wrong[0]} is missing, or cannot be")
         if state["length"] != self.length:
             raise ValueError(f"the order was saved for {state['length']} samples, here are {self.length}")
         self.seed, self.epoch, self.position = state["seed"], state["epoch"], state["position"]
+
+
+def _is_number(state: Any, name: str) -> bool:
+    """Whether the state tells it. A seed may be below 0; with such a position, another part of the data would come."""
+    number = state.get(name) if isinstance(state, Mapping) else None
+    return type(number) is int and (number >= 0 or name == "seed")
 
 
 class _Places(Sampler):  # type: ignore[misc]

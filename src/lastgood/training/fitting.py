@@ -45,22 +45,25 @@ def require_fits(found: state.State, targets: Targets) -> None:
 
 def _require_optimizer_fits(saved: state.State, optimizer: Any) -> None:
     optimizer = _own(optimizer)
-    here = getattr(optimizer, _GROUPS, None)
-    if here is None or _has_hooks(optimizer):
+    if getattr(optimizer, _GROUPS, None) is None or _has_hooks(optimizer):
         return  # it knows itself what becomes of what was saved
     try:
-        lengths = [[len(group["params"]) for group in groups] for groups in (saved[_GROUPS], here)]
-        both = zip(saved[_GROUPS], here, strict=False)
-        named = [(there["param_names"], now["param_names"]) for there, now in both if _are_named(there, now)]
-    except (TypeError, KeyError) as error:
+        _require_like(saved, optimizer)
+    except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"the saved state of the optimizer does not fit: {type(error).__name__}: {error}") from error
+
+
+def _require_like(saved: state.State, optimizer: Any) -> None:
+    here = optimizer.param_groups
+    lengths = [[len(group["params"]) for group in groups] for groups in (saved[_GROUPS], here)]
     if lengths[0] != lengths[1]:
         raise ValueError(
             f"the optimizer's state is of groups of {lengths[0]} parameters, and here are groups of {lengths[1]}: "
             "restore_optimizer_state=False goes on without it"
         )
-    for there, now in named:
-        for name, own in zip(_bare(there), _bare(now), strict=True):
+    for there, now in zip(saved[_GROUPS], here, strict=True):
+        both = (_bare(there["param_names"]), _bare(now["param_names"])) if _are_named(there, now) else ((), ())
+        for name, own in zip(*both, strict=True):
             if name != own:
                 raise ValueError(f"the optimizer's state is of the parameter {name}, where {own} is here")
     if type(optimizer).__module__.startswith("torch.optim"):

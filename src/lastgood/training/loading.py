@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lastgood.checks.optimizer import VANISHING
 from lastgood.errors import Damaged
 from lastgood.findings import MEANINGS, Code, Verdict
+from lastgood.layouts import counts
 from lastgood.training import fitting, plainly, ranks, rng, state, undoing, weights
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def load(folder: str, targets: Targets) -> Loaded:
     for difference in differences:
         _log.warning("%s", difference)
     _tell_rates(before, _rates(targets.optimizer), progress["global_step"])
-    alone = ranks.count() == 1 == found.get("world_size", 1)  # random states are saved of the first process alone
+    # Random states are saved of the first process alone.
+    alone = ranks.count() == 1 and counts.whole_number(found.get("world_size", 1)) == 1
     whole = alone and fits and as_saved and not differences and state.saved_in(found) == _given(targets)
     return Loaded(progress, whole=whole)
 

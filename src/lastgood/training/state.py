@@ -111,7 +111,7 @@ def restore(what: str, target: Any, state: State) -> bool:
     needed = _options_of(target) if what == "optimizer" else []
     try:
         target.load_state_dict(found)
-        for group, names in zip(getattr(target, "param_groups", ()), needed, strict=False):
+        for group, names in zip(target.param_groups if needed else (), needed, strict=False):
             for name in names:
                 group[name]  # its step looks it up
     except Exception as error:

@@ -105,7 +105,7 @@ def read_weights(folder: str, load: Load, inside: Any = None) -> Weights:
     nothing tells which one is meant.
     """
     if isinstance(inside, Mapping) and inside:
-        return dict(inside)
+        return _named_weights(inside, f"the training state in {folder}")
     files = _weight_files(folder)
     if not files:
         raise NotACheckpoint(f"{folder} holds no weights")
@@ -113,12 +113,19 @@ def read_weights(folder: str, load: Load, inside: Any = None) -> Weights:
     for name in files:
         path = os.path.join(folder, name)
         found = safetensors.torch.load_file(path) if name.endswith(".safetensors") else load(path)
-        if not isinstance(found, Mapping):
-            raise Damaged(f"{path} holds no weights but a {type(found).__name__}")
-        if twice := found.keys() & weights.keys():
+        named = _named_weights(found, path)
+        if twice := named.keys() & weights.keys():
             raise Damaged(f"{path}: {min(twice)} is in another file as well: files of two saves may be mixed")
-        weights |= found
+        weights |= named
     return weights
+
+
+def _named_weights(found: Any, where: str) -> Weights:
+    if not isinstance(found, Mapping):
+        raise Damaged(f"{where} holds no weights but a {type(found).__name__}")
+    if strange := [name for name in found if not isinstance(name, str)]:
+        raise Damaged(f"{where} holds no weights of one model: an entry is called {strange[0]!r}")
+    return dict(found)
 
 
 def _weight_files(folder: str) -> Sequence[str]:
