@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cloud_worker import cloud_world
+from cloud_world import cloud_in
+from commanding import settle_in
 from s3_servers import moto, rclone, seaweedfs
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cloud_worker import CloudWorld
+    from cloud_world import Cloud
     from s3_servers import S3Server
 
 
@@ -55,3 +58,15 @@ def world(tmp_path: Path, seaweed: S3Server, bucket: str) -> Iterator[CloudWorld
     """A worker that copies to the store, and removes at once what no rule keeps."""
     with cloud_world(tmp_path, seaweed, bucket, tmp_path.name, observe_for=0) as made:
         yield made
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the test's commands run in."""
+    return settle_in(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def cloud(place: Path, seaweed: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """An empty place for copies, which the settings name."""
+    return cloud_in(seaweed, bucket, place.name, monkeypatch)

@@ -15,7 +15,7 @@ import pytest
 
 from builders import hf_files, make_hf_checkpoint, write_files
 from cloud_world import Cloud, cloud_in
-from commanding import run, settle_in
+from commanding import run
 from lastgood import progress, rendering_copies
 from lastgood.cli import copying
 from lastgood.cloud import CloudCopy, CopyState, Remote
@@ -35,16 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from s3_servers import S3Server
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return settle_in(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def cloud(place: Path, seaweed: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    return cloud_in(seaweed, bucket, place.name, monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 import train
-from cloud_world import Cloud, cloud_in
-from commanding import settle_in
 from comparing import losses_of, losses_that_differ
 from example_job import assert_same_end, ended, process_as_it_was, save_small_model, started
 from example_job import uninterrupted as never_interrupted
@@ -23,7 +21,8 @@ from training_ranks import in_two_processes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from s3_servers import S3Server
+    from cloud_world import Cloud
+
 
 END = 14
 
@@ -32,16 +31,6 @@ END = 14
 def _left_as_it_was() -> Iterator[None]:
     with process_as_it_was():
         yield
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return settle_in(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def cloud(place: Path, seaweed: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    return cloud_in(seaweed, bucket, place.name, monkeypatch)
 
 
 def manager_in(folder: Path, cloud: Cloud) -> CheckpointManager:

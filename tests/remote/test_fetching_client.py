@@ -13,7 +13,7 @@ import pytest
 import lastgood
 from builders import hf_files, make_hf_checkpoint, write_files
 from cloud_world import Cloud, cloud_in
-from commanding import run, settle_in
+from commanding import run
 from lastgood import client
 from lastgood.calling import Service
 from lastgood.errors import (
@@ -55,17 +55,6 @@ def stock(seaweed: S3Server, bucket: str, tmp_path_factory: pytest.TempPathFacto
         cloud.save(place, "bert", 700)
         lacking = [file for file in hf_files(300) if file[0] != "scheduler.pt"]
         cloud.upload(write_files(place / "team/llama/checkpoint-300", lacking), "team/llama")
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return settle_in(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def cloud(place: Path, seaweed: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    """An empty one."""
-    return cloud_in(seaweed, bucket, place.name, monkeypatch)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 
 from builders import make_hf_checkpoint
 from cloud_worker import cloud_world
-from cloud_world import Cloud, cloud_in
 from commanding import run, settle_in
 from injuries import flip_bit_in_storage
 from lastgood.errors import CannotMend
@@ -20,17 +19,8 @@ from lastgood.verify import verify
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cloud_world import Cloud
     from s3_servers import S3Server
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return settle_in(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def cloud(place: Path, seaweed: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    return cloud_in(seaweed, bucket, place.name, monkeypatch)
 
 
 @pytest.fixture
