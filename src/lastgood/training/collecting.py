@@ -79,38 +79,17 @@ class Parts(TypedDict, total=False):
 
 def collect(step: int, options: SaveOptions, parts: Parts) -> Save:
     """The save, of the job's own tensors. TypeError where a name is unknown, or something has no state."""
-    if unknown := parts.keys() - Parts.__annotations__.keys():
-        raise TypeError(f"a save takes no {min(unknown)}; it takes {', '.join(Parts.__annotations__)}")
-    if "model" not in parts:
-        raise TypeError("a save takes a model")
-    if not hasattr(parts["model"], "state_dict"):
-        raise TypeError(
-            f"the model is one object with a state_dict(), not a {type(parts['model']).__name__}; of several, save the "
-            "others under additional_state"
-        )
-    optimizer, scheduler, dataloader = (parts.get(name) for name in ("optimizer", "scheduler", "dataloader"))
-    left_out = _left_out(optimizer, scheduler, options)
-    content = {
-        "global_step": step,
-        "epoch": _epochs(parts.get("epoch", 0)),
-        "best_loss": state.as_number(parts.get("best_loss", math.inf)),
-        "epoch_losses": [state.as_number(loss) for loss in state.losses_in(parts.get("epoch_losses"))],
-        "metrics": {name: state.as_number(value) for name, value in _named(parts, "metrics").items()},
-        "additional_state": dict(_named(parts, "additional_state")),
-        **_circumstances(dataloader),
-        **({state.NOT_SAVED: sorted(left_out)} if left_out else {}),
-        state.KINDS: fitting.kinds_of(optimizer, scheduler),
-        **state.states_of(optimizer, scheduler, parts.get("scaler"), dataloader, left_out),
-        state.RNG: rng.save_rng_states(),
-    }
+    _require_parts(parts)
+    left_out = _left_out(parts.get("optimizer"), parts.get("scheduler"), options)
+    content = _content(step, parts, left_out)
     bare = weights.unwrapped(parts["model"])
     config, own = _as_mapping(getattr(bare, "config", None)), weights.weights_of(parts["model"])
     if config is None:
         content[state.MODEL] = own
     given = {
         Component.CONFIG: config,
-        Component.OPTIMIZER: optimizer if Component.OPTIMIZER not in left_out else None,
-        Component.SCHEDULER: scheduler if Component.SCHEDULER not in left_out else None,
+        Component.OPTIMIZER: parts.get("optimizer") if Component.OPTIMIZER not in left_out else None,
+        Component.SCHEDULER: parts.get("scheduler") if Component.SCHEDULER not in left_out else None,
     }
     always = {Component.WEIGHTS, Component.TRAINING_STATE, Component.RNG}
     return Save(
@@ -123,6 +102,36 @@ def collect(step: int, options: SaveOptions, parts: Parts) -> Save:
         packed=options.compress_state,
         expected=frozenset(always | {component for component, value in given.items() if value is not None}),
     )
+
+
+def _require_parts(parts: Parts) -> None:
+    if unknown := parts.keys() - Parts.__annotations__.keys():
+        raise TypeError(f"a save takes no {min(unknown)}; it takes {', '.join(Parts.__annotations__)}")
+    if "model" not in parts:
+        raise TypeError("a save takes a model")
+    if not hasattr(parts["model"], "state_dict"):
+        raise TypeError(
+            f"the model is one object with a state_dict(), not a {type(parts['model']).__name__}; of several, save the "
+            "others under additional_state"
+        )
+
+
+def _content(step: int, parts: Parts, left_out: frozenset[str]) -> dict[str, Any]:
+    """Of `training_state.pt`, but for weights that lie inside."""
+    optimizer, scheduler, dataloader = (parts.get(name) for name in ("optimizer", "scheduler", "dataloader"))
+    return {
+        "global_step": step,
+        "epoch": _epochs(parts.get("epoch", 0)),
+        "best_loss": state.as_number(parts.get("best_loss", math.inf)),
+        "epoch_losses": [state.as_number(loss) for loss in state.losses_in(parts.get("epoch_losses"))],
+        "metrics": {name: state.as_number(value) for name, value in _named(parts, "metrics").items()},
+        "additional_state": dict(_named(parts, "additional_state")),
+        **_circumstances(dataloader),
+        **({state.NOT_SAVED: sorted(left_out)} if left_out else {}),
+        state.KINDS: fitting.kinds_of(optimizer, scheduler),
+        **state.states_of(optimizer, scheduler, parts.get("scaler"), dataloader, left_out),
+        state.RNG: rng.save_rng_states(),
+    }
 
 
 def _epochs(value: Any) -> float:
