@@ -154,6 +154,16 @@ def test_what_is_wrong_with_a_question_is_told_as_json_too(
     assert (code, complaint) == (2, f"lastgood: {json.loads(printed)['detail']}\n")
 
 
+@pytest.mark.parametrize("command", ["verify", "verify --manifest nowhere", "inspect", "fix", "fix --dry-run"])
+def test_what_hinders_a_look_is_told_as_json_too(place: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    if "--manifest" not in command:
+        monkeypatch.setenv("LASTGOOD_DIGEST", "nonsense")
+    path = str(place / "checkpoint-1")
+    code, printed, complaint = run(*command.split(), path, "--json")
+    told = json.loads(printed)
+    assert (code, told["path"], complaint) == (2, path, f"lastgood: {told['error']}\n")
+
+
 @pytest.mark.parametrize("command", ["verify", "inspect", "fix", "latest", "up", "fix --all", "pull llama --into"])
 @pytest.mark.parametrize("path", ["", " "])
 def test_an_empty_path_is_not_the_folder_that_one_stands_in(place: Path, command: str, path: str) -> None:

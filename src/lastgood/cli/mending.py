@@ -50,13 +50,13 @@ def fix(
     if (path is None) == (folder is None):
         raise click.UsageError("name one PATH, or a run's folder with --all")
     place = os.path.abspath(path or folder or ".")
-    mending = _Mending(_bench(run, local=local, dry_run=dry_run, backup=not no_backup), as_json=as_json)
     try:
+        mending = _Mending(_bench(run, local=local, dry_run=dry_run, backup=not no_backup), as_json=as_json)
         if path is None:
             return mending.mend_all(place)
         return mending.mend(os.path.realpath(place) if os.path.islink(place) else place)
     except LastgoodError as error:
-        mending.tell_refused(place, error)
+        _tell_refused(place, error, as_json=as_json)
         if isinstance(error, NotACheckpoint) and path and _is_run(path):
             raise NotACheckpoint(f"{error}; or mend all of them: lastgood fix --all {shlex.quote(path)}") from None
         raise
@@ -84,7 +84,7 @@ class _Mending:
                 code = self.mend(path)
             except LastgoodError as error:
                 code = WANTING if isinstance(error, CannotMend) else NOT_DONE
-                self.tell_refused(path, error)
+                _tell_refused(path, error, as_json=self._as_json)
                 if code == NOT_DONE:
                     complain(str(error))
                 else:
@@ -112,12 +112,6 @@ class _Mending:
             click.echo(json.dumps({**told, "outlook": list(mended.outlook)} if mended.done else told))
         return WANTING if mended.done and report.verdict not in SOUND else GOOD
 
-    def tell_refused(self, path: str, error: LastgoodError) -> None:
-        """As JSON, where that is asked for: one object for each checkpoint, whatever becomes of it."""
-        why = {"refused": [str(error)]} if isinstance(error, CannotMend) else {"error": str(error)}
-        if self._as_json:
-            click.echo(json.dumps({"path": path, "files": [], "repairs": [], **why}))
-
     def _tell_plan(self, plan: Plan) -> None:
         for reason in plan.refused:
             self._tell(f"  not done: {reason}")
@@ -127,6 +121,13 @@ class _Mending:
     def _tell(self, line: str) -> None:
         if not self._as_json:
             say(line)
+
+
+def _tell_refused(path: str, error: LastgoodError, *, as_json: bool) -> None:
+    """As JSON, where that is asked for: one object for each checkpoint, whatever becomes of it."""
+    why = {"refused": [str(error)]} if isinstance(error, CannotMend) else {"error": str(error)}
+    if as_json:
+        click.echo(json.dumps({"path": path, "files": [], "repairs": [], **why}))
 
 
 def _in_words(mended: Mended) -> str:
