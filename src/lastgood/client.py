@@ -180,7 +180,7 @@ def remarks_on(answer: Mapping[str, Any]) -> list[str]:
     skipped = answer.get("skipped", ())
     more = len(skipped) - _MOST_SKIPPED
     return [
-        *(f"{each['name']} is newer, and is passed over: {each['message']}" for each in skipped[:_MOST_SKIPPED]),
+        *(f"{each['name']} is newer, but was passed over: {each['message']}" for each in skipped[:_MOST_SKIPPED]),
         *([f"and so {'is' if more == 1 else 'are'} {more} more"] if more > 0 else []),
         *(f"{answer['name']}: {warning['message']}" for warning in answer["warnings"]),
     ]
@@ -258,7 +258,7 @@ def _latest_here(folder: str, service: Service, question: Question) -> dict[str,
         doubt = refusal if _is_about_copies(refusal) else None
     run_folder = only_run_folder(folder, question.run)
     if question.lease is not None:
-        _log.warning("nothing holds what is found in %s: only a service can do that", run_folder)
+        _log.warning("nothing keeps what is found in %s from being removed: only a service can", run_folder)
     try:
         return _by_ourselves(run_folder, question.wishes, question.level)
     except NoCheckpointsYet as refusal:
@@ -286,7 +286,7 @@ def latest_held_in(folder: str, service: Service, question: Question) -> dict[st
     try:
         return latest_in(folder, service, question)
     except NotAllowed as refusal:
-        _log.warning("nothing holds the resume point while it is loaded: %s", refusal)
+        _log.warning("nothing keeps the resume point from being removed while it is loaded: %s", refusal)
         return latest_in(folder, service, replace(question, lease=None))
 
 

@@ -44,7 +44,7 @@ def test_newer_ones_that_are_passed_over_are_told_beside_the_path(place: Path) -
     code, printed, said = run("latest", "output")
     assert (code, printed) == (0, f"{place}/output/checkpoint-1\n")
     lines = said.splitlines()
-    assert lines[0].startswith("lastgood: warning: checkpoint-13 is newer, and is passed over: it is incomplete")
+    assert lines[0].startswith("lastgood: warning: checkpoint-13 is newer, but was passed over: it is incomplete")
     assert len(lines) == 11
     assert lines[-1] == "lastgood: warning: and so are 2 more"
 

@@ -338,7 +338,7 @@ def test_without_a_service_nothing_holds_it_and_that_is_said(place: Path, caplog
     make_hf_checkpoint(place / "output/checkpoint-100", 100)
     code, printed, _ = run("latest", "output", "--lease")
     assert (code, printed) == (0, f"{place}/output/checkpoint-100\n")
-    assert "nothing holds what is found in" in caplog.text
+    assert "nothing keeps what is found in" in caplog.text
     assert run("latest", "--lease")[0] == 2
 
 

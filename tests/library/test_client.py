@@ -245,7 +245,7 @@ def test_a_job_without_the_token_is_told_and_goes_on_without_a_lease(
         made.answers["/leases"] = (401, {"code": "not-allowed", "detail": "send the token"})
         found = client.latest_held_in(str(tmp_path), made.service, client.Question(WISHES, lease=Lease()))
     assert found == POINT | {"source": "service"}
-    assert "nothing holds the resume point while it is loaded: send the token" in caplog.text
+    assert "nothing keeps the resume point from being removed while it is loaded: send the token" in caplog.text
 
 
 def test_without_a_service_nothing_is_held_and_that_is_said(
@@ -254,7 +254,7 @@ def test_without_a_service_nothing_is_held_and_that_is_said(
     make_hf_checkpoint(tmp_path / "checkpoint-100", 100)
     found = client.latest_held_in(str(tmp_path), nobody, client.Question(WISHES, lease=Lease()))
     assert (found["name"], found["source"], "lease" in found) == ("checkpoint-100", "own look", False)
-    assert "nothing holds what is found" in caplog.text
+    assert "nothing keeps what is found" in caplog.text
 
 
 @pytest.mark.parametrize("seconds", [0, 0.5, -1, 31 * 86_400, float("nan")])

@@ -137,7 +137,7 @@ def test_another_batch_size_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptu
 
 def test_another_range_of_learning_rates_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     said = resumed(tmp_path, caplog, lambda job: job.optimizer.param_groups[0].update(initial_lr=0.1))
-    assert "the learning rates were set to 0.05 when it was saved, and are to 0.1 here" in said
+    assert "the learning rates were set to 0.05 when it was saved, and to 0.1 here" in said
 
 
 def test_a_rate_that_the_measurements_lowered_is_not_warned_of(

@@ -75,7 +75,7 @@ def _restore_optimizer(found: state.State, targets: Targets, saved: weights.Weig
         return True, False
     as_saved = fitting.keep_kinds(state.saved("optimizer", found), targets.optimizer)
     if not as_saved:
-        _log.warning("what is loaded of the optimizer is changed by the job, or rounded to the kind of its weights")
+        _log.warning("the job changes what is loaded into the optimizer, or rounds it to the dtype of its weights")
     return True, as_saved
 
 
@@ -124,7 +124,7 @@ def _warn_of_other_rates(found: state.State, targets: Targets, set_here: list[di
     now = _initial_rates(set_here)
     if saved and now and any(abs(a - b) > _ALIKE * max(a, b) for a, b in zip(_span(saved), _span(now), strict=True)):
         _log.warning(
-            "the learning rates were set to %s when it was saved, and are to %s here: those that were saved are taken",
+            "the learning rates were set to %s when it was saved, and to %s here: the saved ones are used",
             *(" to ".join(f"{rate:.4g}" for rate in dict.fromkeys(_span(rates))) for rates in (saved, now)),
         )
 
@@ -135,7 +135,7 @@ def _tell_rates(before: list[float], after: list[float], step: int) -> None:
     then, now = (f"{max(rates):.4g}" for rates in (before, after))
     _log.info("at step %s the learning rate is %s; before it was restored, it was %s", step, now, then)
     if max(after) < VANISHING:
-        _log.info("the learning rate is at the end of its schedule: look at the number of epochs, and at the warm-up")
+        _log.info("the learning rate is at the end of its schedule: check the number of epochs and the warm-up")
 
 
 def _rates(optimizer: Any) -> list[float]:

@@ -236,7 +236,7 @@ def _constant_rate(optimizer: Any) -> dict[str, Any] | None:
         return None
     groups = getattr(optimizer, "param_groups", ())
     if any("initial_lr" in group for group in groups):  # every scheduler of torch leaves it there
-        _log.warning("the optimizer has a scheduler, which was not given to be saved")
+        _log.warning("the optimizer has a scheduler that was not given to be saved: a resume will not have its state")
         return None
     rates = [group.get("lr") for group in groups]  # transformers' Adafactor has none where it finds its own
     return {_NO_SCHEDULER: [None if rate is None else float(rate) for rate in rates]}

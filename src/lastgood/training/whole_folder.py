@@ -81,7 +81,9 @@ def _require_replaceable(path: str) -> None:
     if folders or (files and not is_checkpoint):
         raise FileExistsError(errno.EEXIST, f"a save would replace it, and it holds {min(folders or files)}", path)
     if files:
-        _log.warning("%s is saved anew: %s goes with the earlier one", path, ", ".join(sorted(files)))
+        _log.warning(
+            "%s is replaced, and with it goes what no save of ours put there: %s", path, ", ".join(sorted(files))
+        )
 
 
 def _of_others(files: Collection[str]) -> list[str]:
