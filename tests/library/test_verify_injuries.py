@@ -124,6 +124,11 @@ def save_as_another_trainer(checkpoint: Path) -> None:
     torch.save({"model": torch.ones(2), "step": STEP}, checkpoint / "ckpt.pt")
 
 
+def save_a_model_of_ones_own(checkpoint: Path) -> None:
+    for name in ("config.json", "generation_config.json"):
+        (checkpoint / name).unlink()
+
+
 def save_model_only(checkpoint: Path) -> None:
     for name in (OPTIMIZER, "scheduler.pt", "rng_state.pth"):
         (checkpoint / name).unlink()
@@ -269,6 +274,7 @@ ROWS: Final = [
         HF, WHOLE, save_as_another_trainer, [Code.WEIGHTS_MISSING, *NO_STATE, Code.LAYOUT_UNKNOWN], SHORT,
         "another trainer's file",
     ),
+    row(HF, WHOLE, save_a_model_of_ones_own, [Code.CONFIG_NOT_SAVED], SOUND, "hf: a model that has no configuration"),
     # JSON
     row(HF, TRAINER_STATE, hurt.cut_in_half, [Code.JSON_SHORT], SHORT, "json: half of it"),
     row(SHARDED, INDEX, hurt.cut_in_half, [Code.JSON_SHORT], SHORT, "json: half of the index"),

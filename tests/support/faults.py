@@ -333,6 +333,7 @@ OF_ONE_FILE: Final = frozenset(
         Code.SAVE_UNFINISHED,
         Code.LEFTOVER_TEMPORARY,
         Code.LAYOUT_UNKNOWN,
+        Code.CONFIG_NOT_SAVED,
         Code.SAFETENSORS_HEADER,
         Code.SAFETENSORS_LAYOUT,
         Code.PICKLE_DAMAGED,
