@@ -92,7 +92,8 @@ def examine(
     if level is Level.DEEP:
         deep.require_loaders(path)
     inventory, saved = take_inventory(path, inodes=inodes), read_file_list(path)
-    if not inventory.entries and not inventory.temporary and not inventory.unreadable:
+    called_as_one = naming.step_in_name(os.path.basename(path)) is not None
+    if not (called_as_one or inventory.entries or inventory.temporary or inventory.unreadable):
         raise NotACheckpoint(f"{path}: the folder is empty")
     if inside := _checkpoints_inside(path):
         held = counted(len(inside), "checkpoint")

@@ -166,6 +166,14 @@ def test_a_folder_with_only_a_temporary_file_is_unfinished(tmp_path: Path) -> No
     assert (report.findings[0].code, report.verdict) == (Code.SAVE_UNFINISHED, Verdict.INCOMPLETE)
 
 
+def test_an_empty_folder_under_the_name_of_a_checkpoint_is_a_save_that_never_began(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-100").mkdir()
+    report = verify(str(tmp_path / "checkpoint-100"))
+    assert report.verdict is Verdict.INCOMPLETE
+    assert set(report.components.values()) == {Presence.MISSING}
+    assert report.warnings == ()
+
+
 @pytest.mark.parametrize("name", [pytest.param("empty", id="an empty folder"), pytest.param("gone", id="no folder")])
 def test_where_nothing_lies_there_is_nothing_to_judge(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()

@@ -55,9 +55,8 @@ def check_layout_is_known(facts: Facts) -> Iterator[Finding]:
         return
     known = {home for homes in facts.homes.values() for home in homes}
     others = [name for name in facts.inventory.names - known if naming.is_payload(name)]
-    if others or not known:
-        what = some(others or facts.inventory.names)
-        yield Finding(Code.LAYOUT_UNKNOWN, None, f"no save of a layout that lastgood knows begins with {what}")
+    if what := others or ([] if known else facts.inventory.names):
+        yield Finding(Code.LAYOUT_UNKNOWN, None, f"no save of a layout that lastgood knows begins with {some(what)}")
 
 
 def check_nothing_was_left_out(facts: Facts) -> Iterator[Finding]:
