@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from lastgood.discovery import copies_in
+from lastgood.discovery import saved_otherwise
 from lastgood.errors import NoCheckpointsYet, Refusal
 from lastgood.latest import resume_point_now
 from lastgood.life import State
@@ -129,7 +129,7 @@ def _true_of_the_disk(refusal: Refusal, known: Known, run: str) -> Refusal:
     if not isinstance(refusal, NoCheckpointsYet):
         return refusal
     folders = (where(known, run).path,) if run in known.runs else known.watched
-    return nothing_saved([name for folder in folders for name in copies_in(folder)])
+    return nothing_saved([name for folder in folders for name in saved_otherwise(folder)])
 
 
 def is_busy(records: Iterable[Record]) -> bool:

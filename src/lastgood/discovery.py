@@ -78,14 +78,26 @@ def copies_in(folder: str) -> list[str]:
 
     None where there is no such folder; CannotTell where it cannot be listed.
     """
+    return sorted(entry.name for entry in _entries(folder) if _is_copy(entry))
+
+
+def saved_otherwise(folder: str) -> list[str]:
+    """What is not handed out by itself, and yet was saved: copies, and files that are a checkpoint each.
+
+    Where nothing else lies there, to begin anew would be wrong. Errors as of `copies_in`.
+    """
+    found = _entries(folder)
+    return sorted(entry.name for entry in found if _is_copy(entry) or naming.is_whole_checkpoint(entry.name))
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            found = [entry for entry in entries if _is_text(entry.name)]
+            return [entry for entry in entries if _is_text(entry.name)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise CannotTell("listing", folder, error) from error
-    return sorted(entry.name for entry in found if _is_copy(entry))
 
 
 def _is_copy(entry: os.DirEntry[str]) -> bool:

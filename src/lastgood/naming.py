@@ -60,6 +60,7 @@ _TEMPORARY: Final = re.compile(
     """,
     re.VERBOSE,
 )
+_OF_LIGHTNING: Final = re.compile(r"(?:.*(?:step|epoch)=\d+.*|last(?:-v\d+)?)\.ckpt")
 _BACKUP: Final = re.compile(r".+\.backup(?:\.\d+)?")
 _IN_PROGRESS: Final = re.compile(r"checkpoint-is-incomplete\.txt|.*-unfinished")
 
@@ -76,6 +77,11 @@ def number_of_copy(name: str) -> int | None:
     """The number in the name of what may be a copy, 0 where it has none; None where it is called like no copy."""
     match = _COPY.fullmatch(name)
     return int(match[1] or 0) if match and step_in_name(name) is None else None
+
+
+def is_whole_checkpoint(name: str) -> bool:
+    """Whether a file of this name is a checkpoint by itself, as Lightning saves it: such a file is not judged."""
+    return _OF_LIGHTNING.fullmatch(name) is not None
 
 
 def is_payload(name: str) -> bool:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from lastgood import branches, naming, resume, writers
-from lastgood.discovery import Candidate, copies_in, discover, require_listed
+from lastgood.discovery import Candidate, discover, require_listed, saved_otherwise
 from lastgood.errors import CannotTell, NotACheckpoint
 from lastgood.facts import Inventory, Level
 from lastgood.findings import Verdict
@@ -40,7 +40,7 @@ def own_look(
     found = discover(run_folder)
     if not found.saves:
         require_listed(run_folder, found)
-        raise resume.nothing_saved(copies_in(run_folder), f"in {run_folder}")
+        raise resume.nothing_saved(saved_otherwise(run_folder), f"in {run_folder}")
     skipped: list[resume.Skipped] = []
     guesses = _guessed_records(run_folder, found.saves)
     for guess in branches.lineage(guesses, wishes.order):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from lastgood import naming
 from lastgood.branches import CONCURRENT_WRITERS, Order, concurrent_writers, first_look_order, lineage
 from lastgood.errors import NoCheckpointsYet, NoneAcceptable
 from lastgood.facts import Component, Presence
@@ -81,14 +82,17 @@ def resume_point(records: Sequence[Record], wishes: Wishes, changed: frozenset[i
     raise none_acceptable(present, skipped, wishes, changed)
 
 
-def nothing_saved(copies: Sequence[str], where: str = "here") -> Refusal:
-    """Where there is nothing but copies, to begin anew would be wrong, and which of them is meant nobody can tell."""
-    if not copies:
+def nothing_saved(others: Sequence[str], where: str = "here") -> Refusal:
+    """Where there is only what was saved otherwise, to begin anew would be wrong, and which is meant nobody can tell.
+
+    `others`: copies, and files that are a checkpoint each.
+    """
+    if not others:
         return NoCheckpointsYet(f"nothing has been saved {where} yet")
-    names = ", ".join(sorted(copies)[:3])
+    what = "single files" if all(map(naming.is_whole_checkpoint, others)) else "copies"
     return NoneAcceptable(
-        f"there is nothing {where} but copies ({names}), which are not handed out by themselves: name one to go on "
-        "from it, or move them away to begin anew",
+        f"there is nothing {where} but {what} ({', '.join(sorted(others)[:3])}), which are not handed out by "
+        "themselves: name one to go on from it, or move them away to begin anew",
         refused=[],
         pending=[],
     )

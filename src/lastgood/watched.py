@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood import resume
-from lastgood.discovery import copies_in, discover, require_folder
+from lastgood.discovery import discover, require_folder, saved_otherwise
 from lastgood.errors import LastgoodError, NotReady, RunAmbiguous, Unreachable
 from lastgood.placing import is_below
 
@@ -101,7 +101,7 @@ def _not_seen(service: Service, run_folder: str, obstacles: list[Mapping[str, An
         return NotReady("; ".join(str(obstacle["message"]) for obstacle in obstacles), obstacles=obstacles)
     if any(not candidate.copy for candidate in discover(run_folder).candidates):
         return Unreachable(f"the service at {service.url} has not seen yet what lies in {run_folder}")
-    return resume.nothing_saved(copies_in(run_folder), f"in {run_folder}")
+    return resume.nothing_saved(saved_otherwise(run_folder), f"in {run_folder}")
 
 
 def _as_watched(folder: str, root: str, roots: list[str]) -> str:

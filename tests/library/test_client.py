@@ -122,6 +122,7 @@ def test_where_nothing_was_saved_yet_it_is_said(tmp_path: Path) -> None:
         pytest.param("checkpoint-100", "/disk/that/is/away/checkpoint-100", id="a link to a disk that is away"),
         pytest.param("checkpoint-100", "checkpoint-100", id="a link to itself"),
         pytest.param("best_model", None, id="a folder that bears the name of a copy"),
+        pytest.param("epoch=1-step=100.ckpt", "../elsewhere/model.safetensors", id="a file that is a whole checkpoint"),
     ],
 )
 def test_where_copies_and_links_lie_alone_nothing_is_no_answer(name: str, target: str | None, tmp_path: Path) -> None:
@@ -132,9 +133,12 @@ def test_where_copies_and_links_lie_alone_nothing_is_no_answer(name: str, target
         saved.rename(run / name)
     else:
         (run / name).symlink_to(target)
-    with pytest.raises(NoneAcceptable, match=f"but copies .{name}.,"):
+    with pytest.raises(NoneAcceptable, match=f"but (copies|single files) .{name}.,"):
         own_look(str(run), WISHES)
-    with answering((404, {}), run, runs=[]) as made, pytest.raises(NoneAcceptable, match=f"but copies .{name}.,"):
+    with (
+        answering((404, {}), run, runs=[]) as made,
+        pytest.raises(NoneAcceptable, match=f"but (copies|single files) .{name}.,"),
+    ):
         client.latest_in(str(run), made.service, client.Question(WISHES))
 
 
