@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 
 from builders import make_hf_checkpoint
 from lastgood.catalog import WorkerCatalog
+from lastgood_worker import __main__ as worker_program
 from running import SHORT, Program, environ, wait_for
 
 if TYPE_CHECKING:
@@ -129,6 +131,15 @@ def test_a_second_one_on_the_same_catalog_is_refused(root: Path, tmp_path: Path)
             f"lastgood worker: another worker already runs on {place / 'state'}; "
             "stop it, or choose another folder with LASTGOOD_STATE_DIR\n"
         )
+
+
+def test_who_asks_for_an_instant_whether_one_lives_keeps_none_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "worker.lock").open("w") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        monkeypatch.setattr(time, "sleep", lambda _seconds: fcntl.flock(asking, fcntl.LOCK_UN))
+        worker_program._lock(str(tmp_path)).close()
 
 
 def test_one_that_was_killed_stands_in_nobodys_way(root: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from io import TextIOWrapper
 
 _REQUESTS_EVERY: Final = 0.5
+_LOCK_PATIENCE: Final = 1.0  # seconds: a job that asks whether a worker lives takes the lock for an instant
 _SHORTEST_PAUSE: Final = 0.05  # a busy writer makes thousands of events a second: one look serves them all
 
 
@@ -99,14 +100,23 @@ def _lock(state_dir: str) -> TextIOWrapper:
     if why := ownership.why_closed("the lock", path, write=True):
         raise CatalogError(why)
     lock = open(path, "w", encoding="ascii")  # noqa: SIM115 - closed by whoever runs
+    until = time.monotonic() + _LOCK_PATIENCE
+    while not _is_taken_by_us(lock):
+        if time.monotonic() >= until:
+            lock.close()
+            raise CatalogError(
+                f"another worker already runs on {state_dir}; stop it, or choose another folder with LASTGOOD_STATE_DIR"
+            )
+        time.sleep(_SHORTEST_PAUSE)
+    return lock
+
+
+def _is_taken_by_us(lock: TextIOWrapper) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        lock.close()
-        raise CatalogError(
-            f"another worker already runs on {state_dir}; stop it, or choose another folder with LASTGOOD_STATE_DIR"
-        ) from None
-    return lock
+        return False
+    return True
 
 
 def _boot_id() -> str:
