@@ -51,6 +51,16 @@ def test_one_section_of_a_larger_file_is_enough(tmp_path: Path) -> None:
     assert (options.save_strategy, options.resume_from_checkpoint) == ("epoch", "/data/checkpoint-9")
 
 
+def test_what_a_section_says_of_other_things_than_saving_is_the_trainers_own(tmp_path: Path) -> None:
+    file = tmp_path / "train.yaml"
+    file.write_text("trainer_args:\n  output_dir: ./output\n  max_steps: 2000\n  save_steps: 50\n  fp16: true\n")
+    assert SaveOptions.from_yaml(file, "trainer_args").save_steps == 50
+    for name in ("save_step", "save_everything", "resume_from", "overwrite_output_dirs", "async_saves"):
+        file.write_text(f"trainer_args:\n  {name}: true\n")
+        with pytest.raises(SettingsError, match=f"there is no option {name}"):
+            SaveOptions.from_yaml(file, "trainer_args")
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

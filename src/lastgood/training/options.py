@@ -85,7 +85,10 @@ class SaveOptions(BaseModel):
 
     @classmethod
     def from_yaml(cls, path: str | os.PathLike[str], section: str | None = None, **named: Any) -> SaveOptions:
-        """Those in a YAML file, or in one section of it. SettingsError where it cannot be read, or is wrong."""
+        """Those in a YAML file, or in one section of it. SettingsError where it cannot be read, or is wrong.
+
+        What a section says of other things than saving, as `output_dir`, is the trainer's own.
+        """
         where = f"{os.fspath(path)}, section {section}" if section else os.fspath(path)
         found = _mapping_in(path)
         if section is not None and section not in found:
@@ -95,6 +98,8 @@ class SaveOptions(BaseModel):
         chosen = found if section is None else found[section]
         if not isinstance(chosen, dict):
             raise SettingsError(f"{where}: names and values are expected")
+        if section is not None:
+            chosen = {name: value for name, value in chosen.items() if _is_of_saving(str(name))}
         return cls._read({**chosen, **named}, where)
 
     @classmethod
@@ -103,6 +108,12 @@ class SaveOptions(BaseModel):
             return cls(**{str(name): value for name, value in values.items()})
         except ValidationError as error:
             raise SettingsError(f"{where}: {'; '.join(map(_complaint, error.errors()))}") from None
+
+
+def _is_of_saving(name: str) -> bool:
+    """Whether it is one of ours, or may be meant to be."""
+    near = difflib.get_close_matches(name, SaveOptions.model_fields, 1, cutoff=0.8)
+    return bool(near) or name.startswith(("save_", "restore_", "resume_"))
 
 
 def _complaint(error: Any) -> str:
