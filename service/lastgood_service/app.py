@@ -13,6 +13,7 @@ from lastgood_service.answers import Answers
 from lastgood_service.clock import Clock
 from lastgood_service.counting import EventCounts
 from lastgood_service.desk import Desk
+from lastgood_service.head import AnswersHead
 from lastgood_service.knowledge import Knowledge
 from lastgood_service.plans import Plans
 from lastgood_service.routes import ROUTERS
@@ -34,6 +35,7 @@ def create_app(settings: Settings, catalog: Catalog, clock: Clock | None = None)
     answers, plans = Answers(knowledge, clock, settings), Plans(catalog, clock, settings)
     app.state.desk = Desk(settings, catalog, knowledge, answers, plans, clock, EventCounts(catalog))
     app.add_middleware(Guard, settings=settings, token=obtain_token(settings.token_path))
+    app.add_middleware(AnswersHead)
     exception_handlers.install(app)
     for router in ROUTERS:
         # As they are: `include_router` would make each anew, and look the copy up again at every request.

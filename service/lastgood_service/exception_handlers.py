@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from lastgood.errors import (
     CannotTell,
@@ -130,5 +131,15 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     fallback = ("refused", HTTPStatus(error.status_code).phrase)
     code, title = _OF_THE_FRAMEWORK.get(error.status_code, fallback)
-    kind = Kind(error.status_code, title, code, {k.lower(): v for k, v in (error.headers or {}).items()})
+    headers = {k.lower(): v for k, v in (error.headers or {}).items()}
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # the framework names those of one route of several
+        headers["allow"] = ", ".join(_methods_taken(request))
+    kind = Kind(error.status_code, title, code, headers)
     return _problem(kind, f"{request.method} {request.url.path}", {}).response(request)
+
+
+def _methods_taken(request: Request) -> list[str]:
+    """By any route of this address."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    methods = {method for route in routes for method in route.methods}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)

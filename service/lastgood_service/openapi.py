@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 WORDS: Final = (
     "Which is the last good checkpoint? Nothing is handed out that was not read to the last byte first. "
-    "Errors are RFC 9457 problems with a stable `code`. What is polled carries an ETag."
+    "Errors are RFC 9457 problems with a stable `code`. What is polled carries an ETag. "
+    "HEAD is answered wherever GET is."
 )
 _WHEN: Final = {
     401: "A token is needed.",

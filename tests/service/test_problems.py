@@ -53,9 +53,15 @@ def test_an_address_that_is_not_there_is_a_problem(client: TestClient) -> None:
     assert problem(client.get("/redoc"))["code"] == "no-such-address"
 
 
-def test_a_method_that_is_not_taken_is_a_problem(world: World, client: TestClient) -> None:
-    answer = client.delete("/status", headers=world.authorized)
-    assert (problem(answer)["status"], answer.headers["allow"]) == (405, "GET")
+@pytest.mark.parametrize(
+    ("address", "taken"),
+    [("/status", "GET, HEAD"), ("/checkpoints/1", "DELETE, GET, HEAD"), ("/retention/apply", "POST")],
+)
+def test_a_method_that_is_not_taken_is_a_problem_that_names_those_that_are(
+    world: World, client: TestClient, address: str, taken: str
+) -> None:
+    answer = client.put(address, headers=world.authorized)
+    assert (problem(answer)["status"], answer.headers["allow"]) == (405, taken)
 
 
 def test_a_body_that_is_no_json_is_a_problem(world: World, client: TestClient) -> None:
