@@ -8,17 +8,20 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 
 from builders import hf_files, make_hf_checkpoint, write_files
 from commanding import run, settle_in
 from lastgood import progress, rendering
+from lastgood.cli import commands
 from lastgood.manifest import write_manifest
 from lastgood.verify import verify
 from running import LASTGOOD, environ, free_port
 from worker_world import NOON
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -320,6 +323,33 @@ def test_output_that_cannot_be_written_is_told_in_one_line(place: Path) -> None:
 def test_errors_are_told_as_json_too(place: Path, command: str) -> None:
     code, printed, complaint = run(command, place / "nowhere", "--json")
     assert (code, len(json.loads(printed)) > 0, "no such folder" in complaint) == (2, True, True)
+
+
+def _that_print_json(group: click.Group, *names: str) -> Iterator[list[str]]:
+    """Each command with --json, and what it cannot do without."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _that_print_json(command, *names, name)
+        elif any("--json" in option.opts for option in command.params):
+            needed = [option for option in command.params if isinstance(option, click.Argument)]
+            yield [*names, name, *("checkpoint-1" for option in needed if option.required)]
+
+
+@pytest.mark.parametrize("command", [*_that_print_json(commands)], ids=" ".join)
+def test_no_command_leaves_whoever_parses_its_json_without_a_word_of_what_went_wrong(
+    place: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("LASTGOOD_DIGEST", "nonsense")
+    given = ["checkpoint-1"] if command == ["fix"] else ["--level", "full"] if command[0] == "inspect" else []
+    code, printed, complaint = run(*command, *given, "--json")
+    told = json.loads(printed)
+    assert (code, f"lastgood: {told.get('error', told.get('detail'))}\n") == (2, complaint)
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "601", "soon"])
+def test_a_wait_that_would_not_end_is_no_wait(place: Path, seconds: str) -> None:
+    code, printed, complaint = run("latest", "--wait", seconds)
+    assert (code, printed, "Invalid value for '--wait'" in complaint) == (2, "", True)
 
 
 def test_it_is_also_a_module() -> None:

@@ -304,6 +304,12 @@ def test_a_commit_that_cannot_be_believed_is_not_good(cloud: Cloud, place: Path)
     assert run("remote", "verify", "--step", 200)[0] == 0
 
 
+@pytest.mark.parametrize("command", ["pull", "remote ls", "remote verify"])
+def test_a_run_without_copies_is_told_as_json_too(stocked: Cloud, command: str) -> None:
+    code, printed, complaint = run(*command.split(), "nobody", "--json")
+    assert (code, complaint) == (2, f"lastgood: {json.loads(printed)['error']}\n")
+
+
 # --- doctor ---
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from dataclasses import replace
@@ -18,6 +19,7 @@ from lastgood.cli.base import (
     answer,
     commands,
     complain,
+    json_option,
     mention,
     service_with,
     settings_with,
@@ -43,6 +45,18 @@ class _WithLease(click.Command):
         return super().parse_args(ctx, [arg.replace("--lease=", "--lease-for=", 1) for arg in args])
 
 
+class _Seconds(click.FloatRange):
+    """Not a number is neither below nor above any bound, and would pass."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return found
+
+
 @commands.command(cls=_WithLease)
 @click.argument("where", required=False, type=PLACE, metavar="[DIR|URL]")
 @click.option("--run", help="Which run, where there are several.")
@@ -51,7 +65,7 @@ class _WithLease(click.Command):
 @click.option("--world-size", type=click.IntRange(1), help="Only what was saved by this many processes.")
 @click.option("--max-step", type=click.IntRange(0), help="Nothing later than this step.")
 @click.option("--strict", is_flag=True, help="Refuse warnings as well.")
-@click.option("--wait", type=click.FloatRange(0, 600), default=0.0, help="Seconds to wait for a newer one in work.")
+@click.option("--wait", type=_Seconds(0, 600), default=0.0, help="Seconds to wait for a newer one in work.")
 @click.option("--quick", is_flag=True, help="Where nobody watches DIR: by headers alone, not every byte.")
 @click.option("--fetch", is_flag=True, help="Where nothing in DIR will do, bring the last good copy from the cloud.")
 @click.option("--lease", is_flag=True, help="It is not removed for a while; --lease=2h says how long.")
@@ -98,7 +112,7 @@ def latest(
 
 
 @commands.command()
-@click.option("--json", "as_json", is_flag=True, help="The whole object, as JSON.")
+@json_option("The whole object, as JSON.")
 def status(*, as_json: bool) -> int:
     """What is watched, what is handed out, what is in work."""
     found = service_with(settings_with()).get("/status")
@@ -109,7 +123,7 @@ def status(*, as_json: bool) -> int:
 @commands.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what happens.")
 @click.option("--since", type=click.IntRange(0), default=0, help="Only events after this id.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_option("One JSON object a line.")
 def events(*, follow: bool, since: int, as_json: bool) -> int:
     """What happened, oldest first."""
     service = service_with(settings_with())

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lastgood import __version__, rendering
+from lastgood.errors import LastgoodError
 from lastgood.wording import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from lastgood.calling import Service
     from lastgood.settings import Settings
 
@@ -69,6 +74,32 @@ def answer(found: Any, words: str, *, as_json: bool) -> None:
         click.echo(json.dumps(found))
     else:
         say(words)
+
+
+@contextmanager
+def errors_as_json(*about: Mapping[str, Any], as_json: bool) -> Iterator[None]:
+    """What goes wrong is raised all the same; where JSON is asked for, it is an object for each of these as well."""
+    try:
+        yield
+    except LastgoodError as error:
+        for each in about if as_json else ():
+            click.echo(json.dumps({**each, "error": str(error)}))
+        raise
+
+
+def json_option(words: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """--json, for a command about nothing that an error could be told of: it is `{"error": …}`."""
+
+    def with_option(command: Callable[..., int]) -> Callable[..., int]:
+        @click.option("--json", "as_json", is_flag=True, help=words)
+        @functools.wraps(command)
+        def told(*, as_json: bool, **given: Any) -> int:
+            with errors_as_json({}, as_json=as_json):
+                return command(as_json=as_json, **given)
+
+        return told
+
+    return with_option
 
 
 def say(text: str) -> None:

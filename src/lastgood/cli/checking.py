@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import click
 
 from lastgood import ownership
-from lastgood.cli.base import GOOD, WANTING, commands, say, service_with, settings_with
+from lastgood.cli.base import GOOD, WANTING, commands, json_option, say, service_with, settings_with
 from lastgood.errors import LastgoodError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
 @commands.command()
 @click.argument("what", required=False, type=click.Choice(["s3"]), metavar="[s3]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line and check.")
+@json_option("One JSON object a line and check.")
 def doctor(what: str | None, *, as_json: bool) -> int:
     """See whether everything is in place; `doctor s3` tells what the place for copies is able to do.
 

@@ -19,6 +19,7 @@ from lastgood.cli.base import (
     answer,
     commands,
     complain,
+    json_option,
     say,
     service_with,
     settings_with,
@@ -53,7 +54,7 @@ _run = click.argument("run", required=False, metavar="[RUN]")
 @click.option(
     "--into", type=PLACE, metavar="DIR", help="The run's folder. Otherwise RUN below the watched folder, or here."
 )
-@click.option("--json", "as_json", is_flag=True, help="The copy and its path, as JSON.")
+@json_option("The copy and its path, as JSON.")
 def pull(run: str | None, *, step: int | None, accept: str | None, into: str | None, as_json: bool) -> int:
     """Fetch a proven copy of RUN from the cloud, and print its path here. No service is needed.
 
@@ -146,7 +147,7 @@ def remote_commands() -> None:
 
 @remote_commands.command("ls")
 @_run
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_option("One JSON object a line.")
 def ls(run: str | None, *, as_json: bool) -> int:
     """List the copies of RUN, or of all runs."""
     from lastgood import rendering_copies
@@ -169,7 +170,7 @@ def ls(run: str | None, *, as_json: bool) -> int:
 @_run
 @click.option("--step", type=click.IntRange(0), help="Only the copies of this step.")
 @click.option("--read", is_flag=True, help="Read every byte, also where the store keeps a digest.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line and copy.")
+@json_option("One JSON object a line and copy.")
 def verify(run: str | None, *, step: int | None, read: bool, as_json: bool) -> int:
     """See whether the copies of RUN, or of all runs, still are what they were."""
     from lastgood import rendering_copies
@@ -219,6 +220,8 @@ def _verified(store: Store, copy: CloudCopy, *, read: bool, as_json: bool) -> in
         if error.transient:
             raise  # the next one would fare no better
         complain(str(error))
+        if as_json:
+            click.echo(json.dumps({"url": store.remote.url(copy.key), "error": str(error)}))
         return NOT_DONE
     told = rendering_copies.checked_as_json(checked, store.remote.url(copy.key))
     answer(told, rendering_copies.checked(told), as_json=as_json)

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lastgood import rendering
-from lastgood.cli.base import GOOD, NOT_DONE, PLACE, WANTING, answer, commands, complain, say, settings_with
+from lastgood.cli.base import (
+    GOOD,
+    NOT_DONE,
+    PLACE,
+    WANTING,
+    answer,
+    commands,
+    complain,
+    errors_as_json,
+    say,
+    settings_with,
+)
 from lastgood.errors import LastgoodError
 from lastgood.facts import Level
 from lastgood.findings import Severity, Verdict
 from lastgood.report_json import report_as_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from lastgood.facts import Report
 
@@ -39,13 +48,13 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line and path.")
 def verify(paths: tuple[str, ...], *, verbose: bool, strict: bool, accept: str, as_json: bool, **how: Any) -> int:
     """Judge the checkpoints at PATH..., here and now. No service is needed."""
-    with _errors_as_json(*paths, as_json=as_json):
+    with errors_as_json(*({"path": path} for path in paths), as_json=as_json):
         options = _reading(paths, **how)
     verdicts: list[Verdict] = []
     worst = GOOD
     for path in paths:
         try:
-            with _errors_as_json(path, as_json=as_json):
+            with errors_as_json({"path": path}, as_json=as_json):
                 report = _judged(path, options)
         except LastgoodError as error:
             complain(str(error))
@@ -72,22 +81,11 @@ def inspect(path: str, *, level: str, accept: str, as_json: bool) -> int:
     from lastgood.rendering_inspection import inspection as rendered
     from lastgood.verify import examine
 
-    with _errors_as_json(path, as_json=as_json), progress_bar(path, sys.stderr) as on_bytes:
+    with errors_as_json({"path": path}, as_json=as_json), progress_bar(path, sys.stderr) as on_bytes:
         facts, report = examine(path, Level(level), on_bytes=on_bytes)
     found = inspection.inspect(facts, report)
     answer(inspection.inspection_as_json(found), rendered(found), as_json=as_json)
     return _exit_code(report, accept=accept, strict=False)
-
-
-@contextmanager
-def _errors_as_json(*paths: str, as_json: bool) -> Iterator[None]:
-    """What goes wrong is raised all the same; where JSON is asked for, it is an object for each path as well."""
-    try:
-        yield
-    except LastgoodError as error:
-        for path in paths if as_json else ():
-            click.echo(json.dumps({"path": path, "error": str(error)}))
-        raise
 
 
 def _reading(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from lastgood import rendering
-from lastgood.cli.base import GOOD, WANTING, answer, commands, service_with, settings_with
+from lastgood.cli.base import GOOD, WANTING, answer, commands, json_option, service_with, settings_with
 from lastgood.cli.finding import checkpoint_meant, in_place, to_undo
 from lastgood.errors import Unreachable
 
@@ -22,7 +22,7 @@ _PATIENCE_SECONDS: Final = 15.0
 _LOOK_EVERY: Final = 0.1
 
 _run = click.option("--run", help="Which run, where there are several.")
-_json = click.option("--json", "as_json", is_flag=True, help="The service's answer, as JSON.")
+_json = json_option("The service's answer, as JSON.")
 
 
 def names_one(command: Callable[..., int]) -> Callable[..., int]:
