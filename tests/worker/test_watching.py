@@ -5,17 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from lastgood.training.whole_folder import whole_folder
 from lastgood_worker.watching import Watch, WatchStatus
 from mounting import bindfs
 from running import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+DIED: Final = "what reads file events died; it is started again within a minute"
 
 
 class Tended:
@@ -96,7 +99,8 @@ def test_a_root_may_lie_in_a_folder_that_is_called_as_ours_are(tmp_path: Path) -
 def test_a_probe_that_is_not_answered_makes_the_watch_degraded_until_it_is(tmp_path: Path) -> None:
     with tended(tmp_path) as made:
         made.wait_for_events()
-        made.watch._observer.unschedule_all()  # its queue overflowed, say: it lives, and tells nothing
+        (emitter,) = made.watch._observer.emitters
+        made.watch._observer.remove_handler_for_watch(made.watch, emitter.watch)  # it lives, and tells nothing
         made.tend(61)
         status = made.tend(5.1)
         assert status == WatchStatus("polling", degraded=True, reason=status.reason)
@@ -122,10 +126,28 @@ def test_an_observer_that_died_makes_the_watch_degraded_and_is_started_again(tmp
         (emitter,) = made.watch._observer.emitters
         emitter.stop()
         emitter.join()
-        assert made.tend() == WatchStatus("polling", degraded=True, reason="the observer died")
+        assert made.tend() == WatchStatus("polling", degraded=True, reason=DIED)
         assert made.tend(30).mode == "polling"
         made.tend(31)
         made.wait_for_events()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_save_that_replaces_another_may_end_the_events_but_not_unnoticed(tmp_path: Path) -> None:
+    with tended(tmp_path) as made:
+        made.wait_for_events()
+        for _ in range(2):
+            with whole_folder(str(tmp_path / "checkpoint-100")) as draft:
+                (Path(draft) / "config.json").write_text("{}")
+                made.wait_for(Path(draft) / "config.json")
+        (tmp_path / "end").touch()
+        wait_for("events, or a word that there are none", lambda: knows_of_the_end(made), 30)
+        made.tend(61)
+        made.wait_for_events()
+
+
+def knows_of_the_end(made: Tended) -> bool:
+    return str(made.root / "end") in made.watch.take_stirred() or made.tend().reason == DIED
 
 
 def test_switched_off_is_polling_and_no_trouble(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ class Watch(FileSystemEventHandler):
         self._lock = threading.Lock()
         self._stirred: set[str] = set()
         self._observer: Any = None
+        self._threads: frozenset[threading.Thread] = frozenset()  #: all of the observer's
         self._watched: set[str] = set()
         self._roots: tuple[str, ...] = ()  #: the same, from the first event on
         self._probe_sent: dict[str, float] = {}
@@ -118,6 +119,7 @@ class Watch(FileSystemEventHandler):
         self.stop()
         self._roots = tuple(roots)
         self._next_try = now + _RETRY_EVERY
+        others = frozenset(threading.enumerate())
         observer = Observer()
         try:
             for root in roots:
@@ -128,11 +130,14 @@ class Watch(FileSystemEventHandler):
             self._set_trouble(f"file events cannot be had: {cause} (is fs.inotify.max_user_watches too low?)")
             return
         self._observer, self._watched, self._next_probe = observer, set(roots), now
+        self._threads = frozenset(threading.enumerate()) - others
         self._doubt = next((doubt for root in roots if (doubt := _doubt_about(root))), None)
 
     def _tend_probe(self, roots: Sequence[str], now: float) -> None:
-        if not all(emitter.is_alive() for emitter in self._observer.emitters):
-            self._give_up("the observer died", now)
+        # Also those that the observer does not know of: the one that reads from the kernel does not survive that two
+        # folders swap their names, as a save does with the one that it replaces.
+        if not all(thread.is_alive() for thread in self._threads):
+            self._give_up("what reads file events died; it is started again within a minute", now)
             return
         if now >= self._next_probe and not self._probe_sent:
             self._send_probes(roots, now)
