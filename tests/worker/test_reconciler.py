@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +17,7 @@ from lastgood_worker import marking
 from worker_world import World, rewrite_in_place, world_in
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
@@ -328,6 +329,22 @@ def test_a_worker_that_starts_takes_back_what_the_last_one_vouched_for(world: Wo
     status = world.catalog.worker()
     assert status is not None
     assert status.first_scan_done
+
+
+def test_what_is_read_is_no_longer_called_in_work(world: World) -> None:
+    make_hf_checkpoint(world.path(100), 100)
+    while world.judging.job is None:
+        world.at += 1
+        world.look()
+    assert progress_told(world)["name"] == "checkpoint-100"
+    world.judge()
+    assert progress_told(world) == {}
+
+
+def progress_told(world: World) -> Mapping[str, Any]:
+    status = world.catalog.worker()
+    assert status is not None
+    return status.progress
 
 
 def test_a_lost_catalog_is_found_again_on_disk(world: World) -> None:

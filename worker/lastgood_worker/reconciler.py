@@ -67,7 +67,7 @@ class Reconciler:
         self._space = Space(settings, self._ledger)
         self._orders = Orders(self._ledger, self._verdicts, self._retaining, self._cloud)
         self._started_at = clock.now()
-        self._heartbeat_at = float("-inf")
+        self._heartbeat_at, self._said_busy = float("-inf"), False
         self._scanned = False
         self._verdicts.recheck_after_crash()
         self.heartbeat()  # the last one of a worker before us must not vouch for what we have not looked at
@@ -100,10 +100,11 @@ class Reconciler:
     def heartbeat(self) -> None:
         """Says that we live, and how far the reading is. To be called at least every few seconds."""
         now, progress, cloud = self._clock.monotonic(), self._judging.progress(), self._cloud.progress()
-        busy = progress or cloud.get("errand")
-        if now - self._heartbeat_at < (_HEARTBEAT_EVERY if busy else _IDLE_HEARTBEAT_EVERY):
+        busy = bool(progress or cloud.get("errand"))
+        ended = self._said_busy and not busy  # said at once: people would watch what is over by now
+        if not ended and now - self._heartbeat_at < (_HEARTBEAT_EVERY if busy else _IDLE_HEARTBEAT_EVERY):
             return
-        self._heartbeat_at = now
+        self._heartbeat_at, self._said_busy = now, busy
         status = self._watch.status
         watch = {
             "mode": status.mode,
