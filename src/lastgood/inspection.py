@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lastgood.checks.steps import batches_a_step, optimizer_agrees
 from lastgood.facts import Component, Presence
 from lastgood.findings import SOUND, Code
+from lastgood.report_json import finding_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -78,6 +79,8 @@ def outlook(facts: Facts, report: Report) -> tuple[str, ...]:
         )
     if Code.SCALER_MISSING in codes or _is_lacking(facts, Component.SCALER):
         found.append("the loss scale starts anew: a few steps may be skipped")
+    if Code.WRAPPER_PREFIX in codes:
+        found.append("most loaders skip weights whose names bear a prefix of wrappers: `lastgood fix` takes it away")
     found += _on_the_step(facts)
     whole = _EXACTLY if report.exact_resume else "everything that its trainer saves is there"
     rate = (_NO_RATE_LEFT,) if Code.RATE_ZERO in codes else ()
@@ -154,6 +157,7 @@ def inspection_as_json(found: Inspection) -> dict[str, Any]:
         ],
         "bytes": report.bytes,
         "outlook": list(found.outlook),
+        "warnings": [finding_as_json(warning) for warning in report.warnings],
     }
 
 

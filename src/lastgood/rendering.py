@@ -66,6 +66,11 @@ def meaning_of(found: Report) -> str:
     return _MEANING[found.verdict]
 
 
+def warnings(found: Report) -> list[str]:
+    """What a job may trip over although the verdict stands, a line each."""
+    return [f"  ! {warning.file or 'the checkpoint'}: {warning.message}" for warning in found.warnings]
+
+
 def coloured(verdict: Verdict) -> str:
     return click.style(verdict.upper(), fg=_COLOURS.get(verdict, "red"), bold=True)
 

@@ -8,7 +8,7 @@ import click
 
 from lastgood.facts import Level
 from lastgood.findings import SOUND
-from lastgood.rendering import aligned, coloured, meaning_of, size
+from lastgood.rendering import aligned, coloured, meaning_of, size, warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +30,7 @@ def inspection(found: Inspection) -> str:
             "",
             "  going on from it",
             *(f"  · {sentence}" for sentence in found.outlook),
+            *warnings(found.report),
             "",
             *(f"  {line}" for line in aligned(list(_file_rows(found)))),
         )

@@ -596,6 +596,13 @@ def test_what_the_save_itself_lists_is_copied_from_whoever_has_the_very_same(pla
     assert (checkpoint / name).read_text() == whole
 
 
+def test_where_nothing_can_be_mended_what_is_warned_of_is_said(place: Path) -> None:
+    checkpoint = make_plain_checkpoint(place / "run" / "checkpoint-7000", STEP)
+    code, printed, _complaint = run("fix", checkpoint)
+    assert (code, printed.splitlines()[-1]) == (0, f"{checkpoint}: nothing is damaged")
+    assert printed.startswith("  ! the checkpoint: its name says 7000, its state was saved at step 200\n")
+
+
 def test_what_the_save_does_not_list_is_not_missing(place: Path) -> None:
     for step in (100, STEP):
         checkpoint = make_plain_checkpoint(place / "run" / f"checkpoint-{step}", step)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from builders import (
     LEFT_OUT,
@@ -140,6 +141,19 @@ def test_the_step_is_unknown_where_nobody_said_how_many_batches_an_epoch_has(tmp
     assert "epoch 2 is finished" in printed
     folder = at(tmp_path, pth_files(2, 5, 10, optimizer_steps=15, total_batches=LEFT_OUT))
     assert "goes on in epoch 2: batches 0 to 4 are skipped" in run("inspect", folder)[1]
+
+
+def test_of_weights_that_most_loaders_skip_it_is_not_said_that_all_goes_on_as_before(tmp_path: Path) -> None:
+    folder = make_plain_checkpoint(tmp_path / "checkpoint-100", 100)
+    weights = load_file(folder / "model.safetensors")
+    save_file({f"_orig_mod.{name}": tensor for name, tensor in weights.items()}, folder / "model.safetensors")
+    found = inspected(folder)
+    assert found["outlook"] == [
+        "most loaders skip weights whose names bear a prefix of wrappers: `lastgood fix` takes it away"
+    ]
+    (warning,) = found["warnings"]
+    assert warning["code"] == "wrapper-prefix"
+    assert f"  ! {warning['file'] or 'the checkpoint'}: {warning['message']}\n" in run("inspect", folder)[1]
 
 
 @pytest.mark.parametrize("kind", ["python", "numpy", "torch"])

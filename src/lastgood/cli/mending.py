@@ -13,6 +13,7 @@ import click
 from lastgood.cli.base import GOOD, NOT_DONE, PLACE, WANTING, commands, complain, say, settings_with
 from lastgood.errors import CannotMend, LastgoodError, NotACheckpoint
 from lastgood.findings import SOUND, Verdict
+from lastgood.rendering import warnings
 from lastgood.report_json import report_as_json
 from lastgood.wording import counted
 
@@ -104,8 +105,8 @@ class _Mending:
         plan, report = mended.plan, mended.report
         for sentence in mended.outlook:
             self._tell(f"  · {sentence}")
-        for warning in report.warnings if mended.done else ():
-            self._tell(f"  ! {warning.file or 'the checkpoint'}: {warning.message}")
+        for warning in warnings(report) if mended.done or not plan.repairs else ():
+            self._tell(warning)
         self._tell(_in_words(mended))
         if self._as_json:
             told = {**plan_as_json(plan), "report": report_as_json(report)}
