@@ -81,5 +81,5 @@ def _choose(known: Known, names: Sequence[str], run: str | None, doubts: Sequenc
         raise not_ready(obstacles)
     if run is None:
         raise NoCheckpointsYet("nothing has been saved here yet")
-    there_are = f"there are: {', '.join(names)}" if names else "none has saved anything yet"
+    there_are = f"there are: {', '.join(map(repr, names))}" if names else "none has saved anything yet"
     raise Unknown(f"there is no run {run!r}; {there_are}", runs=list(names))

@@ -12,7 +12,7 @@ from lastgood.facts import Component, Presence
 from lastgood.findings import Code, Finding, Verdict
 from lastgood.life import IN_PLACE, State
 from lastgood.report_json import components_as_json, finding_as_json
-from lastgood.wording import none_of
+from lastgood.wording import counted, none_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,8 +121,9 @@ def _unmet(record: Record, wishes: Wishes) -> Skipped | None:
     lacking = sorted(c.value for c in wishes.require if record.components.get(c) is not Presence.PRESENT)
     if lacking:
         return Skipped(record, "component", f"it lacks {', '.join(lacking)}")
-    if wishes.world_size is not None and record.world_size not in (None, wishes.world_size):
-        return Skipped(record, "world-size", f"it was saved by {record.world_size} processes, not {wishes.world_size}")
+    if wishes.world_size and record.world_size and record.world_size != wishes.world_size:
+        by = counted(record.world_size, "process", "processes")
+        return Skipped(record, "world-size", f"it was saved by {by}, not {wishes.world_size}")
     if wishes.strict and record.warnings:
         return Skipped(record, "warning", "; ".join(str(w["message"]) for w in record.warnings))
     return None

@@ -134,6 +134,12 @@ def test_wishes_narrow(wishes: Wishes, facts: dict[str, Any], reason: str) -> No
     assert (answer.record.step, answer.skipped[0].reason) == (100, reason)
 
 
+@pytest.mark.parametrize(("processes", "said"), [(1, "1 process, not 2"), (4, "4 processes, not 2")])
+def test_one_process_is_no_processes(processes: int, said: str) -> None:
+    answer = resume.resume_point([record(100), record(200, 1, world_size=processes)], Wishes(world_size=2))
+    assert answer.skipped[0].message == f"it was saved by {said}"
+
+
 def test_partial_ones_are_handed_out_where_they_are_accepted_and_offered_where_not() -> None:
     partial = record(200, 1, verdict=Verdict.PARTIAL)
     assert name_of([record(100), partial], Wishes(accept=Verdict.PARTIAL)) == "checkpoint-200"

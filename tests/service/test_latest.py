@@ -201,6 +201,7 @@ def test_an_unknown_run_is_refused_with_those_there_are(world: World, client: Te
     world.save(100)
     found = problem(client.get(LATEST, params={"run": "../etc"}))
     assert (found["status"], found["code"], found["runs"]) == (404, "unknown", ["llama"])
+    assert found["detail"].endswith("; there are: 'llama'")  # a run may be called by a dot
     assert "llama" in found["detail"]
 
 
