@@ -38,7 +38,7 @@ class SaveOptions(BaseModel):
     async_save: bool = Field(False, description="Copy the state and return; write it in the background.")
     overwrite_output_dir: bool = Field(
         False,
-        description="Start from scratch in a folder that holds checkpoints; a save replaces one of the same step.",
+        description="Let `resume` begin anew in a folder that holds checkpoints; saves replace those of the same step.",
     )
     resume_from_checkpoint: bool | str = Field(
         True, description="What `resume` does: go on from the last good one, from the one at this path, or begin anew."
