@@ -9,7 +9,9 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from numpy.random import mtrand
 
 from lastgood.findings import Severity, Verdict
 from lastgood.settings import Settings
@@ -129,6 +131,26 @@ def test_saving_draws_from_no_generator(manager: CheckpointManager) -> None:
     before = str(save_rng_states())
     job.save(manager)
     assert str(save_rng_states()) == before
+
+
+@pytest.mark.parametrize("kind", ["PCG64", "Philox", "SFC64", "MT19937"])
+def test_another_generator_that_the_job_has_set_for_numpy_goes_on_as_well(
+    manager: CheckpointManager, kind: str
+) -> None:
+    job, usual = SmallJob(Recipe()), mtrand.get_bit_generator()
+    mtrand.set_bit_generator(getattr(np.random, kind)(3))
+    try:
+        job.train(2)
+        report = verify(job.save(manager))
+        drawn = [float(np.random.randn()) for _ in range(3)]  # noqa: NPY002 - what old code draws from
+        start = job.restore(manager)
+        again = [float(np.random.randn()) for _ in range(3)]  # noqa: NPY002
+    finally:
+        mtrand.set_bit_generator(usual)
+    assert (report.verdict, report.findings) == (Verdict.COMPLETE, ())
+    assert start is not None
+    assert start.exact
+    assert again == drawn
 
 
 def test_a_run_begins_at_its_start_where_nothing_was_saved_yet(manager: CheckpointManager) -> None:

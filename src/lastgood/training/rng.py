@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("lastgood")
 _KINDS: Final = {"python": "Python", "numpy": "NumPy", "torch": "torch", "cuda": "CUDA"}
 _NUMPY_SEEDS: Final = 2**32
+_USUAL_OF_NUMPY: Final = "MT19937"  # any other is set by np.random.set_bit_generator
 
 
 def set_seed(seed: int = 42) -> None:
@@ -40,17 +41,33 @@ def begin_anew(*by: int) -> None:
 
 def save_rng_states() -> dict[str, Any]:
     """The states as they are now, of plain values and tensors alone. Nothing is drawn."""
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
     states: dict[str, Any] = {
         "python_rng_state": random.getstate(),
-        # As plain numbers every loader takes it; an array would need an allow-list.
-        "numpy_rng_state": (kind, [int(key) for key in keys], *rest),
+        "numpy_rng_state": _state_of_numpy(),
         "torch_rng_state": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
         states["cuda_rng_state"] = torch.cuda.get_rng_state()
         states["cuda_rng_state_all"] = torch.cuda.get_rng_state_all()
     return states
+
+
+def _state_of_numpy() -> Any:
+    """As plain numbers, which every loader takes; an array would need an allow-list.
+
+    A dict where the job has set another generator than NumPy's usual one: a tuple holds the state of that one alone.
+    """
+    state = np.random.get_state(legacy=False)  # noqa: NPY002
+    if state["bit_generator"] != _USUAL_OF_NUMPY:
+        return _as_numbers(state)
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
+    return kind, _as_numbers(keys), *rest
+
+
+def _as_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_numbers(part) for key, part in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def restore_rng_states(rng_states: Mapping[str, Any] | None) -> None:
