@@ -138,6 +138,34 @@ def test_of_two_saves_in_one_folder_the_index_says_which_is_meant(tmp_path: Path
         loaded(tmp_path, SmallJob(Recipe()), level=None)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("model.safetensors.index.json", b'{"weight_map": {"a', id="an index that breaks off"),
+        pytest.param("model.safetensors.index.json", b"[]", id="a list for an index"),
+        pytest.param("model.safetensors.index.json", b"{}", id="an index without its map"),
+        pytest.param("model.safetensors.index.json", b'{"weight_map": [1]}', id="a list for its map"),
+        pytest.param("model.safetensors.index.json", b'{"weight_map": {"a": 1, "b": "c"}}', id="a number for a shard"),
+        pytest.param("model.safetensors.index.json", b"\xff\xfe", id="no text for an index"),
+        pytest.param("model-1.safetensors", b"\x20", id="a shard that breaks off"),
+        pytest.param("training_state.pt", b"PK\x03\x04", id="a state that breaks off"),
+        pytest.param("training_state.pt", b"", id="an empty state"),
+    ],
+)
+def test_what_is_trusted_and_cannot_be_read_is_named_with_what_is_broken(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    job = trained()
+    places = dict.fromkeys(job.model.state_dict(), shard(tmp_path, "model-1.safetensors", job.model.state_dict()))
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (tmp_path / "config.json").write_text("{}")
+    torch.save(their_state(job), tmp_path / "training_state.pt")
+    loaded(tmp_path, SmallJob(Recipe()), level=None)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Damaged, match="is not loaded"):
+        loaded(tmp_path, SmallJob(Recipe()), level=None)
+
+
 def without(state: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in state.items() if key not in keys}
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.checks.optimizer import VANISHING
-from lastgood.errors import Damaged
+from lastgood.errors import CannotTell, Damaged, LastgoodError, NotACheckpoint
+from lastgood.facts import Level
 from lastgood.findings import MEANINGS, Code, Verdict
 from lastgood.layouts import counts
 from lastgood.training import fitting, plainly, ranks, rng, state, undoing, weights
+from lastgood.verify import verify
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lastgood.facts import Report
     from lastgood.findings import Finding
     from lastgood.training.targets import Targets
@@ -40,10 +46,12 @@ def load(folder: str, targets: Targets) -> Loaded:
     NotACheckpoint where there are no weights, Damaged where a state is none, ValueError where one does not fit,
     TypeError where something cannot take one, RuntimeError where the weights do not fit: then everything is as it was.
     """
-    found = state.read_state(folder)
+    with _telling_damage(folder):
+        found = state.read_state(folder)
     fitting.require_fits(found, targets)
     progress, differences = state.progress_of(found, folder), list(fitting.differences(found, targets))
-    saved = weights.read_weights(folder, plainly.load, found.get(state.MODEL))
+    with _telling_damage(folder):
+        saved = weights.read_weights(folder, plainly.load, found.get(state.MODEL))
     before, set_here = _rates(targets.optimizer), _set_rates(targets.optimizer)
     with undoing.as_before_on_error(targets):
         if targets.device is not None:
@@ -65,6 +73,19 @@ def load(folder: str, targets: Targets) -> Loaded:
     alone = ranks.count() == 1 and counts.whole_number(found.get("world_size", 1)) == 1
     whole = alone and fits and as_saved and not differences and state.saved_in(found) == _given(targets)
     return Loaded(progress, whole=whole)
+
+
+@contextmanager
+def _telling_damage(folder: str) -> Iterator[None]:
+    """Damaged where a file cannot be read for what is broken in it: its reader may tell neither which file nor why."""
+    try:
+        yield
+    except (LastgoodError, pickle.UnpicklingError):
+        raise
+    except Exception:
+        with suppress(NotACheckpoint, CannotTell):
+            require_undamaged(verify(folder, Level.QUICK))
+        raise
 
 
 def _restore_optimizer(found: state.State, targets: Targets, saved: weights.Weights) -> tuple[bool, bool]:

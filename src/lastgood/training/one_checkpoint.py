@@ -82,8 +82,8 @@ def load_checkpoint(  # noqa: PLR0913 - as above
     """Loads everything that is given and was saved. Step, epoch, losses, metrics and additional state.
 
     Damaged, before anything is touched, where the checkpoint is: every byte of it is read first, or with `level`
-    "quick" the headers; None trusts it. NotACheckpoint where there are no weights. ValueError where a state does not
-    fit, TypeError where something cannot take one: then everything is as it was.
+    "quick" the headers; None trusts it, until a file of it cannot be read. NotACheckpoint where there are no weights.
+    ValueError where a state does not fit, TypeError where something cannot take one: then everything is as it was.
     """
     folder = os.fspath(checkpoint_dir)
     if level is not None:
