@@ -233,6 +233,37 @@ def test_whoever_names_the_kinds_may_save_them_in_forms_of_their_own(tmp_path: P
         assert found & {Code.STATE_SHAPE, Code.SCHEDULER_STRANGE} == codes
 
 
+OURS = {"seed": 42, "length": 47, "epoch": 1, "position": 8, "batch_size": 4, "batches": 12, "workers": 0}
+
+
+@pytest.mark.parametrize(
+    ("place", "verdict"),
+    [
+        pytest.param(OURS, Verdict.COMPLETE, id="our own loader's"),
+        pytest.param({**OURS, "seed": -1}, Verdict.COMPLETE, id="a seed below zero"),
+        pytest.param({**OURS, "position": -1}, Verdict.CORRUPT, id="a place before the first sample"),
+        pytest.param({**OURS, "epoch": 1.5}, Verdict.CORRUPT, id="a fraction for the epoch"),
+        pytest.param({**OURS, "length": None}, Verdict.CORRUPT, id="None for the number of samples"),
+        pytest.param({key: OURS[key] for key in OURS if key != "seed"}, Verdict.CORRUPT, id="the seed is lost"),
+        pytest.param({"_num_yielded": 4}, Verdict.COMPLETE, id="torchdata's"),
+        pytest.param({"_num_yielded": "4"}, Verdict.CORRUPT, id="a text for how many torchdata's gave out"),
+        pytest.param({"_snapshot": {"_snapshot_step": 3}}, Verdict.COMPLETE, id="torchdata's with workers"),
+        pytest.param({"_snapshot": [3]}, Verdict.CORRUPT, id="a list for torchdata's snapshot"),
+        pytest.param({"epoch": None, "position": -1}, Verdict.COMPLETE, id="another loader's under such names"),
+        pytest.param("AAEC", Verdict.COMPLETE, id="another loader's text"),
+        pytest.param(7, Verdict.COMPLETE, id="another loader's number"),
+    ],
+)
+def test_a_place_in_the_data_that_its_own_loader_would_not_take_is_told(
+    place: Any, verdict: Verdict, tmp_path: Path
+) -> None:
+    folder = make_plain_checkpoint(tmp_path / "checkpoint-100", 100)
+    (folder / "training_state.pt").write_bytes(saved(plain_state(100) | {"dataloader": place}))
+    report = verify(str(folder))
+    assert (report.verdict, report.exact_resume) == (verdict, verdict is Verdict.COMPLETE)
+    assert (Code.STATE_SHAPE in {finding.code for finding in report.findings}) is (verdict is Verdict.CORRUPT)
+
+
 # Time
 
 

@@ -42,6 +42,9 @@ _OF_SCHEDULERS: Final = re.compile(
     r"|phase|round|tick|elapsed|cursor|(?:^|_)(?:[ijknt]|it|num)(?:_|$)",
     re.IGNORECASE,
 )
+# What ResumableLoader saves, and of it what it must have to go on.
+_PLACE_OF_OURS: Final = ("seed", "length", "epoch", "position")
+_OF_OUR_LOADER: Final = frozenset({*_PLACE_OF_OURS, "batch_size", "batches", "workers"})
 _NUMBERS_OF_SCHEDULERS: Final = ("last_epoch", "_step_count", "_last_lr", "base_lrs")
 
 
@@ -51,6 +54,14 @@ def misshapen_state(component: Component, home: str, value: Any, *, named: bool 
     `named`: whoever saved it tells the kind of the object, so that it may have any form of that object's own.
     """
     yield from islice(_misshapen(component, home, value, named=named), MOST_TOLD)
+
+
+def misshapen_position(home: str, value: Any) -> Iterator[Finding]:
+    """The state of our own loader, or of torchdata's, that it would not take. Other loaders may save anything."""
+    if isinstance(value, dict) and not isinstance(value, Opaque):
+        for name in _unfit_in_loader(value):
+            told = counts.shortened(value[name]) if name in value else "missing"
+            yield Finding(Code.STATE_SHAPE, home, f"the {name} of the dataloader state is {told}")
 
 
 def optimizers_in(value: Any, path: str) -> Iterator[tuple[str, dict[Any, Any]]]:
@@ -125,6 +136,20 @@ def lacking_in(optimizer: Mapping[Any, Any]) -> Iterator[str]:
     groups = {id(group.get("params")): group for group in found}  # the same list of them need be looked at once only
     for group in groups.values():
         yield from _lacking_in_group(group, states)
+
+
+def _unfit_in_loader(state: Mapping[Any, Any]) -> Iterator[str]:
+    """By name. One of them may be lost, and the others still tell whose state it is."""
+    if len(_OF_OUR_LOADER & state.keys()) >= len(_OF_OUR_LOADER) - 1:
+        yield from (name for name in _PLACE_OF_OURS if not _is_count(state.get(name), signed=name == "seed"))
+    if "_num_yielded" in state and not _is_count(state["_num_yielded"]):
+        yield "_num_yielded"
+    if "_snapshot" in state and not isinstance(state["_snapshot"], dict | Opaque):
+        yield "_snapshot"
+
+
+def _is_count(value: Any, *, signed: bool = False) -> bool:
+    return type(value) is int and (signed or value >= 0)
 
 
 def _misshapen(component: Component, home: str, value: Any, *, named: bool) -> Iterator[Finding]:

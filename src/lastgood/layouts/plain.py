@@ -107,6 +107,7 @@ def _state_findings(home: str | None, names: frozenset[str], files: Mapping[str,
     for component in _NO_OTHER_FORM:
         value = _found(component, state)[1]
         yield from forms.misshapen_state(component, home, value, named=isinstance(named, dict) and component in named)
+    yield from forms.misshapen_position(home, _found(Component.DATALOADER, state)[1])
 
 
 def _weights_inside(names: frozenset[str], files: Mapping[str, FileFacts]) -> bool:
