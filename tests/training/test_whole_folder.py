@@ -191,3 +191,57 @@ def test_two_processes_do_not_save_the_same_checkpoint_at_once(tmp_path: Path) -
         with pytest.raises(BlockingIOError, match="another process"), whole_folder(path):
             pass
     assert os.listdir(path) == ["config.json"]
+
+
+def test_a_checkpoint_is_not_put_back_while_a_living_save_replaces_it(
+    manager: CheckpointManager, job: SmallJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another process that starts just then, where names cannot be exchanged."""
+    rename, seen = os.rename, list[str]()
+
+    def interrupted(source: str, target: str) -> None:
+        rename(source, target)
+        if ".tmp-earlier." in target:
+            whole_folders.put_back(manager.folder)
+            seen.extend(os.listdir(manager.folder))
+
+    monkeypatch.setattr(durable, "exchange", no_exchange)
+    monkeypatch.setattr(os, "rename", interrupted)
+    job.losses.append(0.5)
+    job.save(manager)
+    assert sorted(seen) == [".tmp-checkpoint-1", ".tmp-earlier.checkpoint-1"]
+    assert os.listdir(manager.folder) == ["checkpoint-1"]
+    assert_all_that_is_there_is_good(manager, "checkpoint-1")
+
+
+def test_why_one_could_not_be_replaced_is_told_and_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, rename = tmp_path / "checkpoint-1", os.rename
+
+    def put_back_by_somebody_else(source: str, target: str) -> None:
+        rename(source, target)
+        if ".tmp-earlier." in target:
+            rename(target, source)
+
+    with whole_folder(str(path)) as folder, open(f"{folder}/config.json", "w") as file:
+        file.write("old")
+    monkeypatch.setattr(durable, "exchange", no_exchange)
+    monkeypatch.setattr(os, "rename", put_back_by_somebody_else)
+    with pytest.raises(OSError, match="not empty"), whole_folder(str(path)) as folder:
+        os.mkdir(f"{folder}/inside")
+    assert (path / "config.json").read_text() == "old"
+    assert os.listdir(tmp_path) == ["checkpoint-1"]
+
+
+def test_what_a_save_killed_at_its_end_had_replaced_is_cleared_away_by_the_next_one(
+    manager: CheckpointManager, job: SmallJob
+) -> None:
+    shutil.copytree(f"{manager.folder}/checkpoint-1", f"{manager.folder}/.tmp-earlier.checkpoint-1")
+    job.train(2)
+    job.save(manager)
+    assert sorted(os.listdir(manager.folder)) == ["checkpoint-1", "checkpoint-2"]
+
+
+def test_what_has_not_been_replaced_yet_is_no_leftover(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-earlier.checkpoint-1").mkdir()
+    whole_folders.clear_drafts(str(tmp_path))
+    assert os.listdir(tmp_path) == [".tmp-earlier.checkpoint-1"]

@@ -62,9 +62,24 @@ def whole_folder(path: str) -> Iterator[str]:
 def put_back(parent: str) -> None:
     """Ends what a crash between the two steps of a replacement left: the earlier checkpoint gets its name back."""
     for found in [name for name in os.listdir(parent) if name.startswith(_EARLIER)]:
-        path = os.path.join(parent, found.removeprefix(_EARLIER))
-        if not os.path.lexists(path):
-            os.rename(os.path.join(parent, found), path)
+        name = found.removeprefix(_EARLIER)
+        path = os.path.join(parent, name)
+        # In this order: a save that ended in between has given the name to what it wrote.
+        if not _is_in_work(os.path.join(parent, _DRAFT + name)) and not os.path.lexists(path):
+            with contextlib.suppress(FileNotFoundError):  # another process has put it back
+                os.rename(os.path.join(parent, found), path)
+
+
+def _is_in_work(draft: str) -> bool:
+    """Whether a living process writes it, and may be between the two steps itself."""
+    try:
+        descriptor = os.open(draft, _FOLDER)
+    except OSError:
+        return False
+    try:
+        return not _locked(descriptor, draft, without_locks=True)
+    finally:
+        os.close(descriptor)
 
 
 def _require_replaceable(path: str) -> None:
@@ -94,15 +109,25 @@ def _of_others(files: Collection[str]) -> list[str]:
 
 def clear_drafts(parent: str) -> None:
     """What killed saves left, which may be as large as a save. Nobody holds it."""
-    for name in os.listdir(parent):
-        draft = os.path.join(parent, name)
-        if not name.startswith(_DRAFT) or naming.step_in_name(name.removeprefix(_DRAFT)) is None:
+    for found in os.listdir(parent):
+        name = found.removeprefix(_EARLIER).removeprefix(_DRAFT)
+        if not found.startswith(_DRAFT) or naming.step_in_name(name) is None:
             continue
+        path, draft = os.path.join(parent, name), os.path.join(parent, _DRAFT + name)
         with contextlib.suppress(OSError):
-            descriptor = os.open(draft, _FOLDER)
-            if _locked(descriptor, draft, without_locks=False):
-                _clear(draft)
-            os.close(descriptor)
+            if found.startswith(_EARLIER):
+                _clear_earlier(path)  # once another has its name, no save puts it back
+            else:
+                _clear_left(draft)
+
+
+def _clear_left(draft: str) -> None:
+    descriptor = os.open(draft, _FOLDER)
+    try:
+        if _locked(descriptor, draft, without_locks=False):
+            _clear(draft)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -161,7 +186,8 @@ def _replace_in_two_steps(draft: str, path: str) -> None:
     try:
         os.rename(draft, path)
     except OSError:
-        os.rename(earlier, path)
+        with contextlib.suppress(OSError):  # why it could not be replaced is to be told; `put_back` tries again
+            os.rename(earlier, path)
         raise
 
 
