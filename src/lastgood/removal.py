@@ -1,7 +1,8 @@
 """The one place where trees are removed, and the way there: out of the run and into its trash, by one rename.
 
 Nothing is decided here. `RUN/.lastgood/trash/NAME.ID-FINGERPRINT` is a checkpoint that can be restored; with `.purging`
-behind it, one that is being deleted. Each function leaves the checkpoint wholly in one place or wholly in the other,
+behind it, one that is being deleted. What a job discards by itself has a name of its own there: once the job is
+killed, nobody has a record of it. Each function leaves the checkpoint wholly in one place or wholly in the other,
 wherever it is interrupted; `found` tells in which.
 """
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from lastgood.records import Record
 
 _PURGING: Final = ".purging"
+_SHOWN: Final = 8  # letters of a fingerprint
+_OF_A_JOB: Final = ".by-its-job"
 
 
 class Found(StrEnum):
@@ -39,13 +42,22 @@ class Found(StrEnum):
 
 def trash_name(record: Record) -> str:
     """What it is called in the trash: nothing takes that for a checkpoint, and no other one is called so."""
-    return f"{record.name}.{record.id}-{record.fingerprint[:8]}"
+    return f"{record.name}.{record.id}-{record.fingerprint[:_SHOWN]}"
+
+
+def trash_name_by_job(record: Record) -> str:
+    """What it is called there on its way to being deleted by the job that saved it."""
+    return trash_name(record) + _OF_A_JOB
 
 
 def trash_path(record: Record) -> str:
     """Where it lies in the trash, once it does."""
     assert record.trash is not None
-    return os.path.join(os.path.dirname(record.path), naming.OWN_FOLDER, "trash", record.trash)
+    return os.path.join(_trash_of(os.path.dirname(record.path)), record.trash)
+
+
+def _trash_of(run_folder: str) -> str:
+    return os.path.join(run_folder, naming.OWN_FOLDER, "trash")
 
 
 def found(record: Record) -> Found:
@@ -93,9 +105,29 @@ def purge(record: Record) -> None:
     The next call goes on where this one stopped.
     """
     path = trash_path(record)
-    doomed = path + _PURGING
     if os.path.lexists(path) and not _is_as_read(record, path):
         raise Obstructed(f"{path} was written to since it was removed: look at it, and delete it yourself")
+    _delete(path)
+
+
+def purge_left_by_jobs(run_folder: str) -> None:
+    """Deletes for good what killed jobs had discarded. What was written to since then stays, and what resists."""
+    trash = _trash_of(run_folder)
+    found = os.listdir(trash) if os.path.isdir(trash) else []
+    for name in sorted({name.removesuffix(_PURGING) for name in found}):
+        path = os.path.join(trash, name)
+        if name.endswith(_OF_A_JOB) and (not os.path.lexists(path) or _is_as_named(path, run_folder)):
+            with contextlib.suppress(Obstructed):
+                _delete(path)
+
+
+def _is_as_named(path: str, run_folder: str) -> bool:
+    name = os.path.basename(path).removesuffix(_OF_A_JOB)
+    return name.rpartition("-")[2] == _fingerprint(path, run_folder)[:_SHOWN]
+
+
+def _delete(path: str) -> None:
+    doomed = path + _PURGING
     with _telling(f"{path} cannot be deleted"):
         if os.path.lexists(path):
             durable.rename_to_free_name(path, doomed)
@@ -119,10 +151,14 @@ def remove_tree(path: str, *, first: Iterable[str] = ()) -> None:
 
 
 def _is_as_read(record: Record, path: str) -> bool:
+    return _fingerprint(path, record.root) == record.fingerprint
+
+
+def _fingerprint(path: str, root: str) -> str:
     try:
-        return take_inventory(path, inodes=inodes_are_stable(record.root)).fingerprint == record.fingerprint
+        return take_inventory(path, inodes=inodes_are_stable(root)).fingerprint
     except (NotACheckpoint, CannotTell):
-        return False
+        return ""
 
 
 def _last_files(folder: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from injuries import cut_in_half
+from lastgood import removal
 from lastgood.settings import Settings
 from lastgood.training import CheckpointManager, rotation
 from small_job import Recipe, SmallJob
@@ -83,6 +84,44 @@ def test_a_job_that_went_back_keeps_what_it_goes_on_from_and_what_it_saves(tmp_p
     job.train(31)
     assert os.path.isdir(job.save(manager))
     assert {"checkpoint-30", "checkpoint-31"} <= set(there(manager))
+
+
+def killed_while_it_removes(manager: CheckpointManager, monkeypatch: pytest.MonkeyPatch, before: str) -> None:
+    def dies(*_: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(removal, before, dies)
+        with pytest.raises(KeyboardInterrupt):
+            saves(manager, 1, 2, 3)
+
+
+@pytest.mark.parametrize("before", ["purge", "remove_tree"])
+def test_what_a_job_that_was_killed_had_begun_to_remove_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    options: dict[str, Any] = {"settings": NOBODY, "save_total_limit": 2}
+    manager = CheckpointManager(tmp_path / "output", **options)
+    trash = tmp_path / "output" / ".lastgood" / "trash"
+    killed_while_it_removes(manager, monkeypatch, before)
+    assert [name.split(".")[0] for name in os.listdir(trash)] == ["checkpoint-1"]
+    (trash / "checkpoint-9.1-12345678").mkdir()  # a worker's, which can be brought back
+    saves(CheckpointManager(tmp_path / "output", **options), 4)
+    assert os.listdir(trash) == ["checkpoint-9.1-12345678"]
+    assert there(manager) == ["checkpoint-3", "checkpoint-4"]
+
+
+def test_what_was_written_to_after_its_job_was_killed_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"settings": NOBODY, "save_total_limit": 2}
+    manager = CheckpointManager(tmp_path / "output", **options)
+    trash = tmp_path / "output" / ".lastgood" / "trash"
+    killed_while_it_removes(manager, monkeypatch, "purge")
+    (left,) = trash.iterdir()
+    (left / "notes.txt").write_text("mine")
+    saves(CheckpointManager(tmp_path / "output", **options), 4)
+    assert list(trash.iterdir()) == [left]
 
 
 def test_where_a_worker_is_at_work_it_does_the_removing(tmp_path: Path) -> None:

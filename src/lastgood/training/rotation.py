@@ -33,6 +33,7 @@ class Rotation:
     def __init__(self, folder: str, limit: int, settings: Settings) -> None:
         self._folder, self._settings = folder, settings
         self._policy = Policy(keep_last=limit, accept=Verdict(settings.accept), order=settings.order)
+        self._tidied = False
         self._known: Sequence[Record] = ()
         self._own: list[str] = []  # the last of this job's: after a rollback its steps are not the highest
 
@@ -44,6 +45,9 @@ class Rotation:
         """Nothing goes where a worker watches: its rules decide there."""
         if is_watched(self._folder, self._settings):
             return
+        if not self._tidied:
+            removal.purge_left_by_jobs(self._folder)
+            self._tidied = True  # once is enough, and what another job is just deleting is its own
         self._known = judged_in(self._folder, self._known)
         for decision in plan_now(self._known, self._policy, {}).removals:
             if decision.record.name in self._own:
@@ -66,7 +70,7 @@ def is_watched(folder: str, settings: Settings) -> bool:
 
 def _remove(record: Record) -> None:
     """By a rename first: half a deletion never looks like a checkpoint."""
-    doomed = replace(record, trash=removal.trash_name(record))
+    doomed = replace(record, trash=removal.trash_name_by_job(record))
     removal.discard(doomed)
     removal.purge(doomed)
 
