@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 
 from lastgood.errors import Damaged, LastgoodError, NoneAcceptable
 from lastgood.training import CheckpointManager, ranks
@@ -74,6 +77,26 @@ def test_the_others_save_nothing(manager: CheckpointManager, tmp_path: Path) -> 
 
     assert in_two_processes(tmp_path / "store", save) == ["0", "1"]
     assert os.listdir(manager.folder) == ["checkpoint-1"]
+
+
+def in_shards(model: Any, how: str) -> Any:
+    if how == "FSDP":
+        return FullyShardedDataParallel(model, device_id=torch.device("cpu"))
+    return fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+
+
+@pytest.mark.parametrize("how", ["FSDP", "fully_shard"])
+def test_a_model_in_parts_is_refused_in_every_process(manager: CheckpointManager, tmp_path: Path, how: str) -> None:
+    def save(_rank: int) -> str:
+        model = in_shards(torch.nn.Linear(4, 4), how)
+        with pytest.raises(TypeError, match="sharded over several processes"):
+            manager.save_checkpoint(tmp_path / "best_model", model)
+        with pytest.raises(TypeError) as refused:
+            manager.save(1, model=model)
+        return str(refused.value).partition(" (")[0]
+
+    assert in_two_processes(tmp_path / "store", save) == ["the model is sharded over several processes"] * 2
+    assert os.listdir(manager.folder) == []
 
 
 def test_whatever_goes_wrong_in_the_first_process_nobody_waits_for_ever(tmp_path: Path) -> None:

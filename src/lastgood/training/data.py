@@ -229,7 +229,7 @@ def shuffles_without_a_state(loader: Any) -> bool:
 
 def is_of(part: Any, package: str) -> bool:
     """Whether it, or what it is made from, is of this package."""
-    return any(kind.__module__.startswith(f"{package}.") for kind in type(part).__mro__)
+    return any(f"{kind.__module__}.".startswith(f"{package}.") for kind in type(part).__mro__)
 
 
 def outlive_signals(worker: int, then: Callable[[int], Any] | None = None) -> None:

@@ -14,7 +14,7 @@ from lastgood.discovery import discover
 from lastgood.errors import LastgoodError, NotACheckpoint
 from lastgood.settings import read_settings
 from lastgood.settings_file import settings_text
-from lastgood.training import collecting, loading, one_checkpoint, preemption, ranks, rng, saving
+from lastgood.training import collecting, loading, one_checkpoint, preemption, ranks, rng, saving, weights
 from lastgood.training.asking import Asking
 from lastgood.training.background import Background
 from lastgood.training.options import SaveOptions
@@ -101,6 +101,7 @@ class CheckpointManager:
         torch.distributed every process calls it, and the first one saves.
         """
         step = collecting.whole_step(step)
+        weights.require_whole(parts.get("model"))
         folder = os.path.join(self.folder, f"checkpoint-{step}")
         asked, self._asked = self._asked or self._was_signalled(), False
         with suppress(Exception) if asked else nullcontext():  # it was logged; this may be the last chance to save

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.facts import Component, Level, Presence
 from lastgood.findings import Code, Verdict
-from lastgood.training import collecting, loading, ranks, saving
+from lastgood.training import collecting, loading, ranks, saving, weights
 from lastgood.training.options import SaveOptions
 from lastgood.training.targets import Targets
 from lastgood.verify import verify
@@ -46,6 +46,7 @@ def save_checkpoint(  # noqa: PLR0913, PLR0917 - the names that trainers call it
     `options`: those of `SaveOptions` that concern what is saved. OSError where the disk has no room, Damaged where what
     came out is not what was to be saved, TypeError or ValueError where something could not be loaded again.
     """
+    weights.require_whole(model)
     if not ranks.is_first():
         return
     parts = collecting.Parts(

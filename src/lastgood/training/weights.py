@@ -18,7 +18,8 @@ from lastgood import naming
 from lastgood.checks.telling import some
 from lastgood.errors import Damaged, NotACheckpoint
 from lastgood.layouts import base
-from lastgood.training import plainly
+from lastgood.training import plainly, ranks
+from lastgood.training.data import is_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -41,6 +42,18 @@ def unwrapped(model: Any) -> Any:
             model = inner
         else:
             return model
+
+
+def require_whole(model: Any) -> None:
+    """TypeError where each process holds a part of it alone: what the first one saves would look as if it were all."""
+    if not isinstance(model, torch.nn.Module):
+        return
+    in_parts = any(is_of(parameter, "torch.distributed.tensor") for parameter in model.parameters())
+    if in_parts or (ranks.count() > 1 and any(is_of(module, "torch.distributed.fsdp") for module in model.modules())):
+        raise TypeError(
+            "the model is sharded over several processes (FSDP, tensor parallelism), and the first one alone saves: "
+            "save it by torch.distributed.checkpoint"
+        )
 
 
 def weights_of(model: Any) -> Weights:
