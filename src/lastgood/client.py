@@ -65,6 +65,10 @@ __all__ = [
 _log = logging.getLogger("lastgood")
 _LOOK_EVERY: Final = 0.5
 _MOST_SKIPPED: Final = 10
+_DISPUTED: Final = (
+    "{mtime} was written last, by the clock, and {step} has the highest step: {name} is taken, "
+    "and the setting `order` (LASTGOOD_ORDER=mtime or step) says which of the two counts"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +180,14 @@ def telling_what_was_refused() -> Iterator[None]:
 
 
 def remarks_on(answer: Mapping[str, Any]) -> list[str]:
-    """What a person should know of the answer: which newer ones were passed over and why, and its warnings."""
-    skipped = answer.get("skipped", ())
+    """What a person should know of the answer: which newer ones were passed over and why, its warnings, a doubt."""
+    skipped, disputed = answer.get("skipped", ()), answer.get("order_disputed")
     more = len(skipped) - _MOST_SKIPPED
     return [
         *(f"{each['name']} is newer, but was passed over: {each['message']}" for each in skipped[:_MOST_SKIPPED]),
         *([f"and so {'is' if more == 1 else 'are'} {more} more"] if more > 0 else []),
         *(f"{answer['name']}: {warning['message']}" for warning in answer["warnings"]),
+        *([_DISPUTED.format(**disputed, name=answer["name"])] if disputed else []),
     ]
 
 

@@ -68,8 +68,11 @@ def test_which_is_the_newest_is_told_by_the_setting_and_a_doubt_of_it_is_said(
     for step, seconds in ((200, 1_700_000_000), (100, 1_700_000_900)):
         _saved_at(make_hf_checkpoint(alone / "output" / f"checkpoint-{step}", step), seconds)
     assert lastgood.resume_point(alone / "output") == str(alone / "output" / name)
-    found = json.loads(run("latest", alone / "output", "--json")[1])
+    _code, printed, complaint = run("latest", alone / "output", "--json")
+    found = json.loads(printed)
     assert (found["name"], found["order_disputed"]) == (name, disputed)
+    doubt = "checkpoint-100 was written last, by the clock, and checkpoint-200 has the highest step: checkpoint-100 is"
+    assert (doubt in complaint) is (disputed is not None)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
