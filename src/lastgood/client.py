@@ -65,10 +65,7 @@ __all__ = [
 _log = logging.getLogger("lastgood")
 _LOOK_EVERY: Final = 0.5
 _MOST_SKIPPED: Final = 10
-_DISPUTED: Final = (
-    "{mtime} was written last, by the clock, and {step} has the highest step: {name} is taken, "
-    "and the setting `order` (LASTGOOD_ORDER=mtime or step) says which of the two counts"
-)
+_DISPUTED: Final = "{mtime} is the newest by time, {step} by step: the setting `order` says which of the two counts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +184,7 @@ def remarks_on(answer: Mapping[str, Any]) -> list[str]:
         *(f"{each['name']} is newer, but was passed over: {each['message']}" for each in skipped[:_MOST_SKIPPED]),
         *([f"and so {'is' if more == 1 else 'are'} {more} more"] if more > 0 else []),
         *(f"{answer['name']}: {warning['message']}" for warning in answer["warnings"]),
-        *([_DISPUTED.format(**disputed, name=answer["name"])] if disputed else []),
+        *([_DISPUTED.format(**disputed)] if disputed else []),
     ]
 
 

@@ -71,7 +71,7 @@ def test_which_is_the_newest_is_told_by_the_setting_and_a_doubt_of_it_is_said(
     _code, printed, complaint = run("latest", alone / "output", "--json")
     found = json.loads(printed)
     assert (found["name"], found["order_disputed"]) == (name, disputed)
-    doubt = "checkpoint-100 was written last, by the clock, and checkpoint-200 has the highest step: checkpoint-100 is"
+    doubt = "checkpoint-100 is the newest by time, checkpoint-200 by step: the setting `order` says which"
     assert (doubt in complaint) is (disputed is not None)
 
 

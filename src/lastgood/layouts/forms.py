@@ -1,27 +1,23 @@
-"""What the saved state of an optimizer or a scheduler must be like, for its loader to take it and the next step to run.
+"""What the saved state of an optimizer must be like, for its loader to take it and the next step to run.
 
-After torch/optim/optimizer.py (`load_state_dict`), adam.py (`_init_group`) and lr_scheduler.py, of torch 2.13. What
-others write is judged only where it can be the state of nothing. Pure.
+After torch/optim/optimizer.py (`load_state_dict`) and adam.py (`_init_group`), of torch 2.13. What others write is
+judged only where it can be the state of nothing. Pure.
 """
 
 from __future__ import annotations
 
-import re
 from itertools import islice
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from lastgood.facts import Component, TensorFact
 from lastgood.findings import Code, Finding
 from lastgood.formats.inert_pickle import ArrayFact, Opaque
-from lastgood.layouts import counts
+from lastgood.layouts import counts, schedules
+from lastgood.layouts.within import parts_of, within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    Keys = tuple[Any, ...]
-
-_DEEPEST: Final = 4  # wrappers put the state of torch's optimizer a few levels down, or several of them side by side
 _LONGEST_KEY: Final = 200  # letters
 MOST_TOLD: Final = 8  # findings about one state: it can be wrong in a million places, and the first few say it
 _OF_TORCH: Final = frozenset({"state", "param_groups"})
@@ -35,17 +31,6 @@ _SINGLE: Final = frozenset({"step", "mu_product", "eta", "mu"})  # one number fo
 _NAMES_NONE: Final = (type(None), int, float, str)
 _NO_STATE: Final = (str, int, float, list, tuple)
 _MOST: Final = 0.5
-# What schedulers count by, or compute with: torch's, timm's, DeepSpeed's, Megatron's, and what people call their own.
-_OF_SCHEDULERS: Final = re.compile(
-    r"step|epoch|iter|lr|rate|batch|update|warm|decay|sched|best|count|index|time|token|sample|cycle|factor|gamma"
-    r"|alpha|value|metric|milestone|progress|curr?(?:ent)?(?:_|$)|pos|call|done|total|example|frac|mult|scale|stage"
-    r"|phase|round|tick|elapsed|cursor|(?:^|_)(?:[ijknt]|it|num)(?:_|$)",
-    re.IGNORECASE,
-)
-# What ResumableLoader saves, and of it what it must have to go on.
-_PLACE_OF_OURS: Final = ("seed", "length", "epoch", "position")
-_OF_OUR_LOADER: Final = frozenset({*_PLACE_OF_OURS, "batch_size", "batches", "workers"})
-_NUMBERS_OF_SCHEDULERS: Final = ("last_epoch", "_step_count", "_last_lr", "base_lrs")
 
 
 def misshapen_state(component: Component, home: str, value: Any, *, named: bool = False) -> Iterator[Finding]:
@@ -54,14 +39,6 @@ def misshapen_state(component: Component, home: str, value: Any, *, named: bool 
     `named`: whoever saved it tells the kind of the object, so that it may have any form of that object's own.
     """
     yield from islice(_misshapen(component, home, value, named=named), MOST_TOLD)
-
-
-def misshapen_position(home: str, value: Any) -> Iterator[Finding]:
-    """The state of our own loader, or of torchdata's, that it would not take. Other loaders may save anything."""
-    if isinstance(value, dict) and not isinstance(value, Opaque):
-        for name in _unfit_in_loader(value):
-            told = counts.shortened(value[name]) if name in value else "missing"
-            yield Finding(Code.STATE_SHAPE, home, f"the {name} of the dataloader state is {told}")
 
 
 def optimizers_in(value: Any, path: str) -> Iterator[tuple[str, dict[Any, Any]]]:
@@ -89,37 +66,6 @@ def _in_path(key: Any) -> Any:
     return "#" if isinstance(key, str | bytes) and len(key) > _LONGEST_KEY else key
 
 
-def within(value: Any, parts: Callable[[Any], Iterable[tuple[Any, Any]]]) -> Iterator[tuple[Keys, Any]]:
-    """The value, its parts and theirs, a few levels down, each with the keys that lead to it; the nearest first.
-
-    What lies in several places is told once: a short pickle can name the same list a billion times over.
-    """
-    seen: set[int] = set()
-    level: list[tuple[Keys, Any]] = [((), value)]
-    for _ in range(_DEEPEST + 1):
-        below: list[tuple[Keys, Any]] = []
-        for keys, part in level:
-            if isinstance(part, dict | list | tuple):
-                if id(part) in seen:
-                    continue
-                seen.add(id(part))
-                below.extend(((*keys, key), inner) for key, inner in parts(part))
-            yield keys, part
-        level = below
-
-
-def each_once(values: Iterable[dict[Any, Any]]) -> list[dict[Any, Any]]:
-    """Without those that are there a second time: a short pickle can name the same one a million times over."""
-    return list({id(value): value for value in values}.values())
-
-
-def parts_of(value: Any) -> Iterator[tuple[Any, Any]]:
-    if isinstance(value, dict):
-        yield from value.items()
-    elif isinstance(value, list | tuple):
-        yield from enumerate(value)
-
-
 def holds_nothing(states: Any) -> bool:
     """Whether no parameter has a state. An empty one comes of a mere look at it, and is as good as none."""
     if not isinstance(states, dict) or isinstance(states, Opaque):
@@ -138,20 +84,6 @@ def lacking_in(optimizer: Mapping[Any, Any]) -> Iterator[str]:
         yield from _lacking_in_group(group, states)
 
 
-def _unfit_in_loader(state: Mapping[Any, Any]) -> Iterator[str]:
-    """By name. One of them may be lost, and the others still tell whose state it is."""
-    if len(_OF_OUR_LOADER & state.keys()) >= len(_OF_OUR_LOADER) - 1:
-        yield from (name for name in _PLACE_OF_OURS if not _is_count(state.get(name), signed=name == "seed"))
-    if "_num_yielded" in state and not _is_count(state["_num_yielded"]):
-        yield "_num_yielded"
-    if "_snapshot" in state and not isinstance(state["_snapshot"], dict | Opaque):
-        yield "_snapshot"
-
-
-def _is_count(value: Any, *, signed: bool = False) -> bool:
-    return type(value) is int and (signed or value >= 0)
-
-
 def _misshapen(component: Component, home: str, value: Any, *, named: bool) -> Iterator[Finding]:
     if value is None or isinstance(value, Opaque):
         return
@@ -161,8 +93,11 @@ def _misshapen(component: Component, home: str, value: Any, *, named: bool) -> I
         own = named and isinstance(value, dict) and not value.keys() & _OF_TORCH
         yield from () if own else _misshapen_optimizers(home, value)
     elif component is Component.SCHEDULER:
-        yield from _unsound_schedule(home, value)
-        yield from () if named else _misshapen_scheduler(home, value)
+        yield from schedules.unsound(home, value)
+        if _is_optimizer(value) and not named:
+            yield Finding(Code.SCHEDULER_STRANGE, home, "it is the state of an optimizer")
+        elif not named:
+            yield from schedules.misshapen(home, value)
 
 
 def _lacking_in_group(group: Mapping[Any, Any], states: Mapping[Any, Any]) -> Iterator[str]:
@@ -278,59 +213,3 @@ def _is_wrapped(optimizer: Mapping[Any, Any]) -> bool:
 def _holds_numbers(value: Any) -> bool:
     """Whether there is a tensor in it, an array, or an object that may have one."""
     return any(isinstance(part, TensorFact | ArrayFact | Opaque) for _keys, part in within(value, parts_of))
-
-
-def _unsound_schedule(home: str, value: Any) -> Iterator[Finding]:
-    unsound = next(_unsound_numbers(value), None)
-    if unsound is not None:
-        yield Finding(Code.NOT_A_NUMBER, home, f"{unsound} in the scheduler state")
-
-
-def _misshapen_scheduler(home: str, value: Any) -> Iterator[Finding]:
-    for why in _miscounted(value):
-        yield Finding(Code.SCHEDULER_STRANGE, home, why)
-    # torch's loaders take whatever is there, and one that finds nothing of its own begins anew without a word.
-    if _is_optimizer(value):
-        yield Finding(Code.SCHEDULER_STRANGE, home, "it is the state of an optimizer")
-    elif value and not any(_counts_something(part) for _keys, part in within(value, _containers_of)):
-        names = counts.shortened(sorted(map(str, value))) if isinstance(value, dict) else counts.shortened(value)
-        yield Finding(Code.SCHEDULER_STRANGE, home, f"nothing that a scheduler counts by: it holds {names}")
-
-
-def _unsound_numbers(value: Any) -> Iterator[str]:
-    """Of a scheduler, and of those that it is made of. Its `best` is infinite until something was measured."""
-    seen: set[int] = set()  # as `within`
-    for _keys, part in within(value, schedulers_of):
-        for name in _NUMBERS_OF_SCHEDULERS if isinstance(part, dict) else ():
-            told = part.get(name)
-            numbers = told if isinstance(told, list | tuple) else (told,)
-            if id(told) in seen:
-                continue
-            seen.add(id(told))
-            yield from (f"{name} is {one}" for one in numbers if isinstance(one, float) and not isfinite(one))
-
-
-def _miscounted(value: Any) -> Iterator[str]:
-    """A scheduler's count that is none: its next step would end in an error, or lead anywhere."""
-    for _keys, part in within(value, schedulers_of):
-        count = part.get("last_epoch", 0) if isinstance(part, dict) else 0
-        if count is None or isinstance(count, str | list | tuple | dict) or (isinstance(count, int) and count < -1):
-            yield f"its last_epoch is {counts.shortened(count)}"
-
-
-def schedulers_of(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Those side by side, or those that a scheduler is made of."""
-    return parts_of(value.get("_schedulers") if isinstance(value, dict) else value)
-
-
-def _containers_of(value: Any) -> Iterator[tuple[Any, Any]]:
-    """What a list holds, and of a dict what holds more."""
-    inner = parts_of(value)
-    return (item for item in inner if not isinstance(value, dict) or isinstance(item[1], dict | list | tuple))
-
-
-def _counts_something(value: Any) -> bool:
-    """A dict by its names, and anything else but a text by itself."""
-    if isinstance(value, dict) and not isinstance(value, Opaque):
-        return any(not isinstance(key, str) or _OF_SCHEDULERS.search(key) for key in value)
-    return isinstance(value, Opaque) or not isinstance(value, list | tuple | str)

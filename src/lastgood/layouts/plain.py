@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lastgood import naming
 from lastgood.facts import Component, Presence, Progress
 from lastgood.findings import Code, Finding
-from lastgood.layouts import base, counts, forms, places, states
+from lastgood.layouts import base, counts, forms, loaders, places, states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -107,7 +107,7 @@ def _state_findings(home: str | None, names: frozenset[str], files: Mapping[str,
     for component in _NO_OTHER_FORM:
         value = _found(component, state)[1]
         yield from forms.misshapen_state(component, home, value, named=isinstance(named, dict) and component in named)
-    yield from forms.misshapen_position(home, _found(Component.DATALOADER, state)[1])
+    yield from loaders.misshapen(home, _found(Component.DATALOADER, state)[1])
 
 
 def _weights_inside(names: frozenset[str], files: Mapping[str, FileFacts]) -> bool:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from lastgood import naming
 from lastgood.facts import OptimizerFacts, Presence, TensorFact
 from lastgood.formats.inert_pickle import ArrayFact, Opaque
-from lastgood.layouts import base, counts, forms
+from lastgood.layouts import base, counts, forms, schedules
+from lastgood.layouts.within import each_once, parts_of, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -59,7 +60,7 @@ def schedule_step(value: Any) -> int | None:
 
     None also for ReduceLROnPlateau: it counts measurements, and how many steps lie between two of them is not told.
     """
-    told = (_own_step(part) for _keys, part in forms.within(value, _uncounted_schedulers))
+    told = (_own_step(part) for _keys, part in within(value, _uncounted_schedulers))
     return max((step for step in told if step is not None), default=None)
 
 
@@ -73,7 +74,7 @@ def _uncounted_schedulers(value: Any) -> Iterable[tuple[Any, Any]]:
     """SequentialLR counts for itself as well; ChainedScheduler leaves that to its parts."""
     if isinstance(value, dict) and ("num_bad_epochs" in value or _own_step(value) is not None):
         return ()
-    return forms.schedulers_of(value)
+    return schedules.schedulers_of(value)
 
 
 def rng_kinds(value: Any) -> frozenset[str]:
@@ -122,12 +123,12 @@ def _holds(state: Any) -> bool:
 
 
 def _groups(optimizer: dict[Any, Any]) -> list[dict[Any, Any]]:
-    return forms.each_once(group for group in optimizer["param_groups"] if isinstance(group, dict))
+    return each_once(group for group in optimizer["param_groups"] if isinstance(group, dict))
 
 
 def _states(optimizer: dict[Any, Any]) -> Iterator[tuple[Any, dict[Any, Any]]]:
-    """Each once, as `forms.each_once`."""
-    found = (item for item in forms.parts_of(optimizer.get("state")) if isinstance(item[1], dict))
+    """Each once, as `each_once`."""
+    found = (item for item in parts_of(optimizer.get("state")) if isinstance(item[1], dict))
     yield from {id(item[1]): item for item in found}.values()
 
 
