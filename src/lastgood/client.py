@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -32,12 +31,13 @@ from lastgood.leasing import Lease, give_back, take_lease
 from lastgood.own_look import own_look
 from lastgood.published import answer_in_file, refused_in_file
 from lastgood.pulling import Fetch
+from lastgood.remarks import remarks_on, telling_what_was_refused
 from lastgood.settings import read_settings
 from lastgood.settings_file import settings_text
 from lastgood.watched import only_run_folder, roots_above, run_here, run_watched_as
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from lastgood.settings import Settings
 
@@ -54,18 +54,14 @@ __all__ = [
     "latest_in",
     "lease_wanted",
     "rebased",
-    "remarks_on",
     "resume_point",
     "service_of",
     "take_lease",
-    "telling_what_was_refused",
     "token_from",
 ]
 
 _log = logging.getLogger("lastgood")
 _LOOK_EVERY: Final = 0.5
-_MOST_SKIPPED: Final = 10
-_DISPUTED: Final = "{mtime} is the newest by time, {step} by step: the setting `order` says which of the two counts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,29 +159,6 @@ def resume_point(  # noqa: PLR0913 - one name for each wish
     for remark in remarks_on(found):
         _log.warning("%s", remark)
     return rebased(found, settings.root)
-
-
-@contextmanager
-def telling_what_was_refused() -> Iterator[None]:
-    """Where none can be handed out, why not each is logged: a job's traceback shows the message alone."""
-    try:
-        yield
-    except NoneAcceptable as refusal:
-        for each in refusal.details.get("refused", ())[:_MOST_SKIPPED]:
-            _log.warning("%s is not handed out: %s", each["name"], each["message"])
-        raise
-
-
-def remarks_on(answer: Mapping[str, Any]) -> list[str]:
-    """What a person should know of the answer: which newer ones were passed over and why, its warnings, a doubt."""
-    skipped, disputed = answer.get("skipped", ()), answer.get("order_disputed")
-    more = len(skipped) - _MOST_SKIPPED
-    return [
-        *(f"{each['name']} is newer, but was passed over: {each['message']}" for each in skipped[:_MOST_SKIPPED]),
-        *([f"and so {'is' if more == 1 else 'are'} {more} more"] if more > 0 else []),
-        *(f"{answer['name']}: {warning['message']}" for warning in answer["warnings"]),
-        *([_DISPUTED.format(**disputed)] if disputed else []),
-    ]
 
 
 def components_named(names: Iterable[str]) -> frozenset[Component]:

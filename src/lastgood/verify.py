@@ -92,12 +92,8 @@ def examine(
     if level is Level.DEEP:
         deep.require_loaders(path)
     inventory, saved = take_inventory(path, inodes=inodes), read_file_list(path)
-    called_as_one = naming.step_in_name(os.path.basename(path)) is not None
-    if not (called_as_one or inventory.entries or inventory.temporary or inventory.unreadable):
-        raise NotACheckpoint(f"{path}: the folder is empty")
-    if inside := _checkpoints_inside(path):
-        held = counted(len(inside), "checkpoint")
-        raise NotACheckpoint(f"{path} is not a checkpoint but holds {held}: name one, such as {path}/{inside[-1]}")
+    if naming.step_in_name(os.path.basename(path)) is None:
+        _require_checkpoint(path, inventory)
     unsteady: tuple[Finding, ...] = ()
     loaded: tuple[Finding, ...] = ()
     try:
@@ -107,10 +103,7 @@ def examine(
         if level is Level.DEEP:
             loaded = deep.load_findings(path, files.values())
     except Unsteady as changed:
-        files, unsteady = (
-            {},
-            (Finding(Code.STILL_BEING_WRITTEN, str(changed), "it changed while it was read"),),
-        )
+        files, unsteady = {}, (Finding(Code.STILL_BEING_WRITTEN, str(changed), "it changed while it was read"),)
     if not unsteady and _has_changed(path, inventory, inodes=inodes):
         unsteady = (Finding(Code.STILL_BEING_WRITTEN, None, "files changed while they were read"),)
     facts, findings = _checked(path, inventory, files, previous=previous, manifest=manifest, saved=saved)
@@ -119,10 +112,17 @@ def examine(
     return facts, _report(path, facts, findings, level, time.monotonic() - started)
 
 
+def _require_checkpoint(path: str, inventory: Inventory) -> None:
+    """NotACheckpoint where a folder of any other name than a checkpoint's is none: it is empty, or holds them."""
+    if not (inventory.entries or inventory.temporary or inventory.unreadable):
+        raise NotACheckpoint(f"{path}: the folder is empty")
+    if inside := _checkpoints_inside(path):
+        held = counted(len(inside), "checkpoint")
+        raise NotACheckpoint(f"{path} is not a checkpoint but holds {held}: name one, such as {path}/{inside[-1]}")
+
+
 def _checkpoints_inside(path: str) -> list[str]:
     """The checkpoints that a run's folder holds, by their paths below it, the last one last; or nothing but copies."""
-    if naming.step_in_name(os.path.basename(path)) is not None:
-        return []
     found = sorted(discover(path).candidates, key=lambda candidate: candidate.number)
     saves = [candidate.relative_path for candidate in found if not candidate.copy]
     return saves or ([] if holds_payload(path) else copies_in(path))

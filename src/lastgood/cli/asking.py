@@ -174,7 +174,7 @@ def _from_service(service: Service, question: Question) -> dict[str, Any]:
 
 
 def _answered(found: dict[str, Any], *, as_json: bool) -> int:
-    from lastgood.client import remarks_on
+    from lastgood.remarks import remarks_on
 
     click.echo(json.dumps(found) if as_json else found["path"])
     for remark in remarks_on(found):

@@ -24,10 +24,15 @@ def misshapen(home: str, value: Any) -> Iterator[Finding]:
             yield Finding(Code.STATE_SHAPE, home, f"the {name} of the dataloader state is {told}")
 
 
+def unfit_in_place(state: Mapping[Any, Any]) -> Iterator[str]:
+    """What ResumableLoader cannot go on from, by name. A seed may be below 0, and nothing else."""
+    return (name for name in _PLACE_OF_OURS if not _is_count(state.get(name), signed=name == "seed"))
+
+
 def _unfit_in_loader(state: Mapping[Any, Any]) -> Iterator[str]:
     """By name. One of them may be lost, and the others still tell whose state it is."""
     if len(_OF_OUR_LOADER & state.keys()) >= len(_OF_OUR_LOADER) - 1:
-        yield from (name for name in _PLACE_OF_OURS if not _is_count(state.get(name), signed=name == "seed"))
+        yield from unfit_in_place(state)
     if "_num_yielded" in state and not _is_count(state["_num_yielded"]):
         yield "_num_yielded"
     if "_snapshot" in state and not isinstance(state["_snapshot"], dict | Opaque):

@@ -12,6 +12,7 @@ from lastgood import client, naming, resume
 from lastgood.discovery import discover
 from lastgood.errors import LastgoodError, NoCheckpointsYet
 from lastgood.findings import Verdict
+from lastgood.remarks import telling_what_was_refused
 from lastgood.training import ranks
 from lastgood.training.whole_folder import put_back
 
@@ -47,7 +48,7 @@ class Asking:
             fetch=client.Fetch(settings) if fetch else None,
         )
         for folder in chain((self._folder,), self._below()):
-            with suppress(NoCheckpointsYet), client.telling_what_was_refused():
+            with suppress(NoCheckpointsYet), telling_what_was_refused():
                 return client.latest_held_in(folder, client.service_of(settings), question)
         return None
 

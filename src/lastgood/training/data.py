@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch.utils.data import DataLoader, IterableDataset, Sampler, Subset, get_worker_info
 
+from lastgood.layouts import loaders
 from lastgood.training import ranks, rng
 from lastgood.training.preemption import USUAL
 
@@ -94,17 +95,12 @@ class ShuffledOrder(Sampler):  # type: ignore[misc]
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """ValueError where the state is that of other data, or of another loader: the order would be another one."""
-        if wrong := [name for name in self.state_dict() if not _is_number(state, name)]:
-            raise ValueError(f"it is not the state of a ResumableLoader: its {wrong[0]} is missing, or cannot be")
+        wrong = next(loaders.unfit_in_place(state if isinstance(state, Mapping) else {}), None)
+        if wrong is not None:
+            raise ValueError(f"it is not the state of a ResumableLoader: its {wrong} is missing, or cannot be")
         if state["length"] != self.length:
             raise ValueError(f"the order was saved for {state['length']} samples, here are {self.length}")
         self.seed, self.epoch, self.position = state["seed"], state["epoch"], state["position"]
-
-
-def _is_number(state: Any, name: str) -> bool:
-    """Whether the state tells it. A seed may be below 0; with such a position, another part of the data would come."""
-    number = state.get(name) if isinstance(state, Mapping) else None
-    return type(number) is int and (number >= 0 or name == "seed")
 
 
 class _Places(Sampler):  # type: ignore[misc]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -80,7 +79,7 @@ def _telling_damage(folder: str) -> Iterator[None]:
     """Damaged where a file cannot be read for what is broken in it: its reader may tell neither which file nor why."""
     try:
         yield
-    except (LastgoodError, pickle.UnpicklingError):
+    except LastgoodError:
         raise
     except Exception:
         with suppress(NotACheckpoint, CannotTell):

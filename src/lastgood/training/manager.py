@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from lastgood import client, durable, naming
 from lastgood.discovery import discover
 from lastgood.errors import LastgoodError, NotACheckpoint
+from lastgood.remarks import remarks_on
 from lastgood.settings import read_settings
 from lastgood.settings_file import settings_text
 from lastgood.training import collecting, loading, one_checkpoint, preemption, ranks, rng, saving, weights
@@ -247,7 +248,7 @@ class CheckpointManager:
         found = self._asking.last_good(wait, fetch=fetch)
         if found is None:
             return None
-        for remark in client.remarks_on(found):
+        for remark in remarks_on(found):
             _log.warning("%s", remark)
         with self._asking.telling_how_it_goes(found):  # whoever named it has read every byte
             return self._restored(client.rebased(found, self._settings.root), targets, exact=found["exact_resume"])
